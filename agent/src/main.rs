@@ -1,0 +1,3 @@
+//! The program that runs with privilege and inside sandboxes, in three roles: launcher, agent (PID 1), spawner.
+
+fn main() {}

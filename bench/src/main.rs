@@ -1,0 +1,3 @@
+//! Measures the server beside its floors, in one run.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The environment as configuration: every variable read, checked, or refused by name.

@@ -1,0 +1,98 @@
+//! Names of things: opaque, unguessable, and telling which shard owns them.
+//!
+//! A sandbox id is 32 lowercase base32 characters: 8 node bits (0 now), then 152 random bits.
+
+use std::fmt;
+
+/// The alphabet of ids: RFC 4648 base32, lowercase.
+pub const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+const ID_CHARS: usize = 32;
+const ID_BYTES: usize = 20;
+
+/// The id of a sandbox.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SandboxId([u8; ID_CHARS]);
+
+impl SandboxId {
+    /// Reads an id; anything but 32 characters of [`BASE32`] is `None`.
+    pub fn parse(text: &str) -> Option<SandboxId> {
+        let bytes: [u8; ID_CHARS] = text.as_bytes().try_into().ok()?;
+        bytes.iter().all(|b| BASE32.contains(b)).then_some(SandboxId(bytes))
+    }
+
+    /// Makes the id of 20 random bytes; the first is replaced by the node number 0.
+    pub fn from_random(mut random: [u8; ID_BYTES]) -> SandboxId {
+        random[0] = 0;
+        let mut chars = [0u8; ID_CHARS];
+        for (i, c) in chars.iter_mut().enumerate() {
+            let bit = i * 5;
+            let pair = u16::from_be_bytes([random[bit / 8], *random.get(bit / 8 + 1).unwrap_or(&0)]);
+            *c = BASE32[usize::from(pair >> (11 - bit % 8)) & 31];
+        }
+        SandboxId(chars)
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        // ASCII by construction.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The shard that owns this sandbox, below `shards`. FNV-1a: stable, and even over random ids.
+    pub fn shard_of(&self, shards: usize) -> usize {
+        let hash =
+            self.0.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
+        ((hash >> 32) as usize) % shards.max(1)
+    }
+}
+
+impl fmt::Display for SandboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for SandboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_pattern_is_an_id() {
+        let id = SandboxId::from_random([0xff; 20]);
+        assert_eq!(SandboxId::parse(id.as_str()), Some(id));
+        assert!(id.as_str().starts_with('a'), "node bits are 0");
+        for bad in
+            ["", "../x", "A", &"a".repeat(31), &"a".repeat(33), &"A".repeat(32), &"1".repeat(32), &"é".repeat(16)]
+        {
+            assert_eq!(SandboxId::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_bit_counts() {
+        let zero = SandboxId::from_random([0; 20]);
+        for bit in 8..160 {
+            let mut random = [0u8; 20];
+            random[bit / 8] |= 0x80 >> (bit % 8);
+            assert_ne!(SandboxId::from_random(random), zero, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn shards_are_even() {
+        let mut counts = [0u32; 4];
+        for i in 0..4000u32 {
+            let mut random = [0u8; 20];
+            random[1..5].copy_from_slice(&i.to_be_bytes());
+            counts[SandboxId::from_random(random).shard_of(4)] += 1;
+        }
+        assert!(counts.iter().all(|c| (800..1200).contains(c)), "{counts:?}");
+    }
+}

@@ -1,0 +1,15 @@
+//! What a sandbox is and does.
+//!
+//! Must not know: HTTP, WebSocket, MCP, NFS; serde and schema derives are all it shows of them. `net` stands on it.
+//! Reading order is the path of a request: configuration, names and failures, the shard, the sandbox, its processes,
+//! the store, the runtime.
+
+pub mod config;
+pub mod error;
+pub mod id;
+pub mod process;
+pub mod sandbox;
+pub mod store;
+
+pub use error::{Error, Reason};
+pub use id::{BASE32, SandboxId};

@@ -1,0 +1,3 @@
+//! The server's program: picks a command.
+
+fn main() {}
