@@ -4,11 +4,13 @@
 //! Reading order is the path of a request: configuration, names and failures, the shard, the sandbox, its processes,
 //! the store, the runtime.
 
+pub mod clock;
 pub mod config;
 pub mod error;
 pub mod id;
 pub mod process;
 pub mod sandbox;
+pub mod shard;
 pub mod store;
 
 pub use error::{Error, Reason};

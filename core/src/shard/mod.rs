@@ -1,0 +1,3 @@
+//! What a core owns, and how cores ask each other.
+
+pub mod mailbox;
