@@ -4,7 +4,7 @@
 //! record leaves a sandbox that nobody was told of: the next start finds it without a record and removes it.
 //! Order of a delete: a durable `dying` mark, the runtime's tear-down, the record's removal. Repeatable at each step.
 
-use super::{Shard, Slot, command, not_found};
+use super::{Shard, Slot, command, not_found, now_us};
 use crate::clock;
 use crate::error::{Error, Reason};
 use crate::id::SandboxId;
@@ -36,7 +36,7 @@ impl Shard {
             ));
         };
         let id = self.draw_id();
-        let now_us = clock::now_us();
+        let now_us = now_us();
         let record = Record {
             id,
             name: request.name.unwrap_or_else(|| id.as_str()[..12].to_owned()),
@@ -48,7 +48,7 @@ impl Shard {
             updated_at_us: now_us,
             timeout: request.timeout,
             idle_timeout: request.idle_timeout,
-            expires_at_us: (request.timeout > 0).then(|| now_us.saturating_add(request.timeout.saturating_mul(1_000_000))),
+            expires_at_us: (request.timeout > 0).then(|| clock::wall_after(now_us, request.timeout)),
             error_message: None,
             runtime: self.0.runtime.name().to_owned(),
             workspace_id: None,
@@ -238,7 +238,7 @@ impl Shard {
             let mut record = slot.record.borrow_mut();
             record.dying = true;
             record.state = State::Stopping;
-            record.updated_at_us = clock::now_us();
+            record.updated_at_us = now_us();
             record.clone()
         };
         let (block, expires_at_us) = (record.block, record.expires_at_us);
@@ -274,7 +274,7 @@ impl Shard {
             let mut record = slot.record.borrow_mut();
             record.state = State::Error;
             record.error_message = Some(why);
-            record.updated_at_us = clock::now_us();
+            record.updated_at_us = now_us();
             record.clone()
         };
         if let Err(error) = self.0.store.put(record).await {

@@ -10,6 +10,7 @@
 mod blocks;
 mod command;
 mod drive;
+pub mod mailbox;
 mod recover;
 mod slot;
 
@@ -25,6 +26,7 @@ use crate::sandbox::{CreateSandbox, Force, ListFilter, Page, Sandbox};
 use crate::store::Store;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
+use mailbox::{Inbox, Mailbox, oneshot};
 use slot::Slot;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,9 +36,6 @@ use std::rc::Rc;
 
 /// Messages that may wait for one shard.
 pub const MAILBOX_MESSAGES_MAX: usize = 4096;
-
-/// What one shard asks of another: runs on the owner's thread.
-pub type Message = Box<dyn FnOnce(&Shard) + Send>;
 
 /// What every shard must know of the service.
 #[derive(Debug, Clone)]
@@ -59,7 +58,7 @@ pub struct Shard(Rc<Inner>);
 
 struct Inner {
     index: usize,
-    peers: Vec<flume::Sender<Message>>,
+    peers: Vec<Mailbox<Shard>>,
     store: Store,
     runtime: Rc<dyn Runtime>,
     connector: Rc<dyn Connector>,
@@ -76,7 +75,7 @@ pub struct Parts {
     /// Its number, below the length of `peers`.
     pub index: usize,
     /// Every shard's mailbox, its own too.
-    pub peers: Vec<flume::Sender<Message>>,
+    pub peers: Vec<Mailbox<Shard>>,
     /// Shared by all.
     pub store: Store,
     /// Its own.
@@ -114,11 +113,11 @@ impl Shard {
     }
 
     /// Takes messages, ends and deadlines until the program ends.
-    pub fn serve(&self, inbox: flume::Receiver<Message>) {
+    pub fn serve(&self, inbox: Inbox<Shard>) {
         let shard = self.clone();
         spawn(async move {
-            while let Ok(message) = inbox.recv_async().await {
-                message(&shard);
+            while let Some(call) = inbox.next().await {
+                call(&shard);
             }
         });
         let shard = self.clone();
@@ -132,7 +131,7 @@ impl Shard {
         spawn(async move {
             loop {
                 monoio::time::sleep(std::time::Duration::from_secs(1)).await;
-                shard.expire(crate::clock::now_us());
+                shard.expire(now_us());
             }
         });
     }
@@ -200,23 +199,20 @@ impl Shard {
         if owner == self.0.index {
             return call(self.clone()).await;
         }
-        let (answer, answered) = flume::bounded(1);
+        let (reply, answer) = oneshot();
         // Never sent to: disconnected when this future is dropped.
         let (waiting, gone) = flume::bounded::<()>(1);
-        let message: Message = Box::new(move |shard| {
+        self.0.peers[owner].tell(move |shard| {
             let call = call(shard.clone());
             spawn(async move {
                 if let Either::Left((result, _)) = select(pin!(call), pin!(gone.recv_async())).await {
-                    drop(answer.try_send(result));
+                    reply.send(result);
                 }
             });
-        });
-        if self.0.peers[owner].try_send(message).is_err() {
-            return Err(Error::new(Reason::Overloaded, "this sandbox's core has more calls than it may queue; try again"));
-        }
-        let result = answered.recv_async().await;
+        })?;
+        let result = answer.wait().await;
         drop(waiting);
-        result.unwrap_or_else(|_| Err(panicked()))
+        result.unwrap_or_else(Err)
     }
 
     fn show(&self, record: &crate::store::Record) -> Sandbox {
@@ -235,16 +231,15 @@ fn spawn(task: impl Future<Output = ()> + 'static) {
 
 /// Runs to the end even when the caller stops waiting.
 async fn detached<R: 'static>(work: impl Future<Output = Result<R, Error>> + 'static) -> Result<R, Error> {
-    let (answer, answered) = flume::bounded(1);
-    spawn(async move {
-        let result = work.await;
-        drop(answer.try_send(result));
-    });
-    answered.recv_async().await.unwrap_or_else(|_| Err(panicked()))
+    let (reply, answer) = oneshot();
+    spawn(async move { reply.send(work.await) });
+    answer.wait().await.unwrap_or_else(Err)
 }
 
-fn panicked() -> Error {
-    Error::new(Reason::Internal, "the call failed inside the server; its log says why")
+/// Wall-clock time in µs since 1970: for what is kept and shown, never for measuring.
+fn now_us() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn not_found(id: SandboxId) -> Error {
