@@ -11,10 +11,11 @@ use crate::id::SandboxId;
 use crate::process::{Finished, RunCommand};
 use crate::runtime::{Ended, Files, Launched, Plan};
 use crate::sandbox::{CreateSandbox, Enforced, Enforcement, Force, Resources, Sandbox, State};
-use crate::store::{Created, Record};
+use crate::store::{Created, Identity, Record};
 use crate::template;
 use futures_util::FutureExt;
 use std::rc::Rc;
+use workspace_proto::launcher;
 
 const MIB: u64 = 1 << 20;
 const TMP_BYTES: u64 = 256 * MIB;
@@ -61,9 +62,9 @@ impl Shard {
                 enforced: enforced(&Default::default()),
             },
             block,
-            identity: Default::default(),
-            boot_id: self.0.settings.boot_id.clone(),
+            identity: None,
             dying: false,
+            idempotency_key: request.idempotency.as_ref().map(|idempotency| idempotency.key.clone()),
         };
         let plan = plan(&record, launcher_template);
         let slot = Slot::new(record);
@@ -89,6 +90,16 @@ impl Shard {
         }
     }
 
+    /// An agent's identity as the record keeps it: good for this boot only.
+    fn kept(&self, identity: launcher::Identity) -> Identity {
+        Identity {
+            pid: identity.pid,
+            start_time_ticks: identity.start_time_ticks,
+            pidfd_inode: identity.pidfd_inode,
+            boot_id: self.0.settings.boot_id.clone(),
+        }
+    }
+
     fn draw_id(&self) -> SandboxId {
         loop {
             let id = SandboxId::from_random(random());
@@ -104,7 +115,7 @@ impl Shard {
         let launched = self.0.runtime.create(plan).await?;
         {
             let mut record = slot.record.borrow_mut();
-            record.identity = launched.identity;
+            record.identity = Some(self.kept(launched.identity));
             record.resources.enforced = enforced(&launched.enforced);
         }
         self.link(slot, id, launched).await
@@ -176,7 +187,7 @@ impl Shard {
     async fn agent(&self, slot: &Rc<Slot>, id: SandboxId) -> Result<Rc<dyn crate::agent::Agent>, Error> {
         let (state, identity) = {
             let record = slot.record.borrow();
-            (record.state, record.identity)
+            (record.state, record.identity.clone())
         };
         if state != State::Running || slot.deleting.get() {
             let state = if slot.deleting.get() { State::Stopping } else { state };
@@ -189,7 +200,8 @@ impl Shard {
         if let Some(agent) = known.filter(|agent| agent.closed().now_or_never().is_none()) {
             return Ok(agent);
         }
-        let launched = self.0.runtime.adopt(id, identity).await?;
+        let identity = identity.ok_or_else(|| Error::new(Reason::AgentNotConnected, "the sandbox's agent has gone"))?;
+        let launched = self.0.runtime.adopt(id, told(&identity)).await?;
         self.link(slot, id, launched).await?;
         let agent = slot.agent.borrow().clone();
         agent.ok_or_else(|| Error::new(Reason::AgentNotConnected, "the sandbox's agent has gone"))
@@ -312,6 +324,15 @@ impl Shard {
     }
 }
 
+/// An agent's identity as the runtime compares it.
+pub(super) fn told(identity: &Identity) -> launcher::Identity {
+    launcher::Identity {
+        pid: identity.pid,
+        start_time_ticks: identity.start_time_ticks,
+        pidfd_inode: identity.pidfd_inode,
+    }
+}
+
 /// What the runtime is asked for.
 fn plan(record: &Record, template: &str) -> Plan {
     let cpus = record.resources.cpus;
@@ -327,7 +348,7 @@ fn plan(record: &Record, template: &str) -> Plan {
     }
 }
 
-fn enforced(of: &workspace_proto::launcher::Enforced) -> Enforced {
+fn enforced(of: &launcher::Enforced) -> Enforced {
     let hard = |is: bool| if is { Enforcement::Hard } else { Enforcement::None };
     Enforced { memory: hard(of.memory), cpu: hard(of.cpu), pids: hard(of.pids), disk: Enforcement::None }
 }

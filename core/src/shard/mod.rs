@@ -216,7 +216,7 @@ impl Shard {
     }
 
     fn show(&self, record: &crate::store::Record) -> Sandbox {
-        record.to_sandbox(&self.0.settings.nfs_host, self.0.settings.nfs_port)
+        record.sandbox(&self.0.settings.nfs_host, self.0.settings.nfs_port)
     }
 }
 

@@ -8,6 +8,7 @@
 //!   none                  destroy                destroy                   -
 //! ```
 
+use super::drive::told;
 use super::{Shard, Slot};
 use crate::id::SandboxId;
 use crate::runtime::Files;
@@ -83,9 +84,11 @@ impl Shard {
         let slot = Slot::new(record.clone());
         self.0.slots.borrow_mut().insert(id, slot.clone());
         self.watch_expiry(&slot);
+        let boot_id = record.identity.as_ref().map(|identity| identity.boot_id.as_str());
+        let identity = record.identity.as_ref().map(told);
         match (record.state, entry) {
-            (State::Running, Some(entry)) if entry.alive && entry.identity == Some(record.identity) => {
-                let linked = match self.0.runtime.adopt(id, record.identity).await {
+            (State::Running, Some(entry)) if entry.alive && entry.identity == identity => {
+                let linked = match self.0.runtime.adopt(id, identity.unwrap_or_default()).await {
                     Ok(launched) => self.link(&slot, id, launched).await,
                     Err(error) => Err(error),
                 };
@@ -95,7 +98,7 @@ impl Shard {
                 }
             }
             (State::Running, _) => {
-                let why = if record.boot_id == self.0.settings.boot_id {
+                let why = if boot_id == Some(self.0.settings.boot_id.as_str()) {
                     "its agent had ended while the server was away"
                 } else {
                     "host_restarted: the machine was started again, its processes are gone, its files are kept"
