@@ -1,5 +1,7 @@
-//! The system calls that no safe wrapper covers: a family a file.
+//! The kernel boundary of the server's program: what rustix has no safe call for. A call family a file.
 
+pub mod fork;
 pub(crate) mod idmap;
 pub(crate) mod namespaces;
+pub mod signal;
 pub(crate) mod uring;
