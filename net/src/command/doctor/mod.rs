@@ -16,16 +16,12 @@ mod verdict;
 
 use facts::Facts;
 use report::Report;
-use std::ffi::OsStr;
-use std::path::Path;
 use std::process::ExitCode;
+use workspace_core::config::Config;
 
-/// Where the server keeps its data when nobody says otherwise.
-const DATA_DIR: &str = "data";
-
-/// Prints what this machine can do. Success: sandboxes can run here.
-pub fn run(data_dir: Option<&Path>, json: bool) -> ExitCode {
-    let facts = Facts::read(data_dir.unwrap_or(Path::new(DATA_DIR)));
+/// Prints what this machine can do under this environment. Success: sandboxes can run here.
+pub fn run(json: bool) -> ExitCode {
+    let facts = Facts::read(Config::from_env(std::env::vars_os()));
     let report = judge(&facts);
     if json {
         println!("{}", report.to_json());
@@ -36,13 +32,14 @@ pub fn run(data_dir: Option<&Path>, json: bool) -> ExitCode {
 }
 
 /// One step of [`run`] in a process of its own, because it enters namespaces: `workspace-server __probe NAME`.
-pub fn probe(name: &OsStr) -> ExitCode {
+pub fn probe(name: &str) -> ExitCode {
     trial::child(name)
 }
 
 /// From facts to rows, and from rows to what `serve` will do.
 fn judge(facts: &Facts) -> Report {
-    let mut rows = kernel::rows(facts);
+    let mut rows = vec![storage::configuration(facts)];
+    rows.extend(kernel::rows(facts));
     rows.extend(namespaces::rows(facts));
     rows.push(ids::row(facts));
     rows.extend(cgroups::rows(facts));
