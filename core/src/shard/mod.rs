@@ -34,8 +34,8 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 
-/// Messages that may wait for one shard.
-pub const MAILBOX_MESSAGES_MAX: usize = 4096;
+/// Calls that may wait for one shard.
+pub const MAILBOX_CALLS_MAX: usize = 4096;
 
 /// What every shard must know of the service.
 #[derive(Debug, Clone)]

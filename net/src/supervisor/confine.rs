@@ -30,19 +30,19 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SETGID);
 
 /// The parent's half of the handshake that maps the server's ids.
-pub struct Mapper {
+pub(super) struct Mapper {
     unshared: io::PipeReader,
     mapped: io::PipeWriter,
 }
 
 /// The child's half.
-pub struct Confined {
+pub(super) struct Confined {
     unshared: io::PipeWriter,
     mapped: io::PipeReader,
 }
 
 /// Two pipes, one each way.
-pub fn handshake() -> io::Result<(Mapper, Confined)> {
+pub(super) fn handshake() -> io::Result<(Mapper, Confined)> {
     let (unshared, say) = io::pipe()?;
     let (heard, mapped) = io::pipe()?;
     Ok((Mapper { unshared, mapped }, Confined { unshared: say, mapped: heard }))
@@ -50,7 +50,7 @@ pub fn handshake() -> io::Result<(Mapper, Confined)> {
 
 impl Mapper {
     /// Waits for the child's namespace and maps its ids. Only a privileged parent can.
-    pub fn map(mut self, pid: i32, ids: &Identities) -> io::Result<()> {
+    pub(super) fn map(mut self, pid: i32, ids: &Identities) -> io::Result<()> {
         let mut word = [0u8; 1];
         self.unshared.read_exact(&mut word)?;
         if ids.mode == Mode::Root {
@@ -64,7 +64,7 @@ impl Mapper {
 
 impl Confined {
     /// Confines this process. On failure nothing was served yet: the caller ends the process.
-    pub fn enter(mut self, data_dir: &DataDir, ids: &Identities) -> io::Result<()> {
+    pub(super) fn enter(mut self, data_dir: &DataDir, ids: &Identities) -> io::Result<()> {
         let step = |what: &'static str| move |error: rustix::io::Errno| io::Error::other(format!("{what}: {error}"));
         enter_root(data_dir).map_err(step("the server's root"))?;
         if ids.mode == Mode::Root {

@@ -84,7 +84,7 @@ fn lock(dir: &OwnedFd, path: &Path) -> Result<File, String> {
     let mut file = File::from(fd);
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut holder = String::new();
-        drop(file.by_ref().take(32).read_to_string(&mut holder));
+        drop(Read::by_ref(&mut file).take(32).read_to_string(&mut holder));
         return Err(format!(
             "the data directory {} is in use by another workspace-server, pid {}; stop that one or set WORKSPACE_DATA_DIR",
             path.display(),
