@@ -9,6 +9,7 @@ pub mod error;
 pub mod id;
 pub mod process;
 pub mod sandbox;
+pub mod shard;
 pub mod store;
 
 pub use error::{Error, Reason};
