@@ -16,7 +16,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use workspace_core::Error;
 use workspace_core::config::Config;
@@ -57,6 +57,8 @@ struct Shared {
     peers: Vec<Mailbox<Shard>>,
     trash: flume::Sender<()>,
     stop: http::Stop,
+    /// Dropped at SIGTERM.
+    stopper: Mutex<Option<http::Stopper>>,
 }
 
 /// Serves until SIGTERM. Returns the process's exit code.
@@ -76,6 +78,7 @@ pub fn run(start: Start) -> i32 {
         }
     };
     let (peers, inboxes): (Vec<_>, Vec<_>) = start.sockets.iter().map(|_| mailbox(MAILBOX_CALLS_MAX)).unzip();
+    let (stopper, stop) = http::Stop::pair();
     let shared = Arc::new(Shared {
         settings: settings(&start.config),
         config: start.config,
@@ -85,7 +88,8 @@ pub fn run(start: Start) -> i32 {
         store: store.clone(),
         peers,
         trash,
-        stop: http::Stop::new(),
+        stop,
+        stopper: Mutex::new(Some(stopper)),
     });
     let mut threads = Vec::new();
     for (index, ((socket, listener), inbox)) in start.sockets.into_iter().zip(start.listeners).zip(inboxes).enumerate() {
@@ -174,10 +178,15 @@ impl Core {
         if self.index == 0 {
             recover(shared, runtime.as_ref()).await.map_err(|error| error.to_string())?;
             tracing::info!(address = %shared.address, "serving");
-            stop_at_signal(shared.stop.clone())?;
+            stop_at_signal(shared.clone())?;
         }
-        let app = Rc::new(http::App::new(shard.clone(), &shared.config, shared.address));
-        http::serve(self.listener, app, shared.stop.clone()).await;
+        let app = Rc::new(http::App::new(shard.clone(), edge(&shared.config, shared.address)?));
+        let drained = http::serve(self.listener, app, shared.stop.clone()).await;
+        match drained {
+            Ok(drained) if drained.cut > 0 => tracing::warn!(connections = drained.cut, "cut at the end of the drain"),
+            Ok(_) => {}
+            Err(error) => return Err(format!("the listener: {error}")),
+        }
         if shared.at_end == AtEnd::Delete {
             shard.delete_all().await;
         } else if shard.sandbox_count() > 0 {
@@ -189,6 +198,17 @@ impl Core {
         }
         Ok(0)
     }
+}
+
+fn edge(config: &Config, address: SocketAddr) -> Result<http::Settings, String> {
+    let api_keys = http::ApiKeys::new(config.api_keys.expose()).map_err(|error| error.message)?;
+    Ok(http::Settings {
+        loopback: address.ip().is_loopback(),
+        allowed_origins: config.allowed_origins.clone(),
+        allowed_hosts: config.allowed_hosts.clone(),
+        api_keys,
+        deadlines: http::Deadlines::default(),
+    })
 }
 
 fn pin_to_core(index: usize) {
@@ -233,14 +253,14 @@ async fn recover(shared: &Shared, runtime: &dyn Runtime) -> Result<(), Error> {
 }
 
 /// SIGTERM stops all cores. The signal is blocked in every thread since the supervisor's start.
-fn stop_at_signal(stop: http::Stop) -> Result<(), String> {
+fn stop_at_signal(shared: Arc<Shared>) -> Result<(), String> {
     let signals = signal::descriptor(&[libc::SIGTERM]).map_err(|error| format!("signals: {error}"))?;
     // Only readiness is asked of it.
     let signals = UnixStream::from_std(std::os::unix::net::UnixStream::from(signals)).map_err(|error| format!("signals: {error}"))?;
     monoio::spawn(async move {
         let _ = signals.readable(false).await;
         tracing::info!("stopping: running requests have 10 s to end");
-        stop.stop();
+        drop(shared.stopper.lock().map(|mut stopper| stopper.take()));
     });
     Ok(())
 }

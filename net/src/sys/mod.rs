@@ -1,4 +1,5 @@
 //! The kernel boundary of the server's program: what rustix has no safe call for.
 
+pub(crate) mod borrow;
 pub mod fork;
 pub mod signal;
