@@ -1,7 +1,10 @@
 //! The server's program: picks a command.
 
 use lexopt::{Arg, Parser};
+use std::ffi::OsString;
 use std::process::ExitCode;
+use workspace_core::config::Config;
+use workspace_server::command;
 use workspace_server::command::serve::{self, AtEnd};
 
 const HELP: &str = "\
@@ -24,7 +27,7 @@ Environment:
 enum Command {
     Serve(AtEnd),
     Doctor { json: bool },
-    Probe(String),
+    Probe(OsString),
     Help,
     Version,
 }
@@ -32,8 +35,8 @@ enum Command {
 fn main() -> ExitCode {
     match parse() {
         Ok(Command::Serve(at_end)) => serve::run(at_end),
-        Ok(Command::Doctor { json }) => workspace_server::command::doctor::run(json),
-        Ok(Command::Probe(name)) => workspace_server::command::doctor::probe(&name),
+        Ok(Command::Doctor { json }) => doctor(json),
+        Ok(Command::Probe(name)) => command::doctor::probe(&name),
         Ok(Command::Help) => {
             print!("{HELP}{}", workspace_core::config::variables::help());
             ExitCode::SUCCESS
@@ -49,6 +52,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// Without a usable configuration the machine can be looked at all the same.
+fn doctor(json: bool) -> ExitCode {
+    let config = Config::from_env(std::env::vars_os());
+    command::doctor::run(config.as_ref().ok().map(|config| config.data_dir.as_path()), json)
+}
+
 fn parse() -> Result<Command, lexopt::Error> {
     let mut parser = Parser::from_env();
     let mut command = None;
@@ -58,7 +67,7 @@ fn parse() -> Result<Command, lexopt::Error> {
             (_, Arg::Short('V') | Arg::Long("version")) => return Ok(Command::Version),
             (None, Arg::Value(name)) if name == "serve" => Command::Serve(AtEnd::Keep),
             (None, Arg::Value(name)) if name == "doctor" => Command::Doctor { json: false },
-            (None, Arg::Value(name)) if name == "__probe" => Command::Probe(parser.value()?.string()?),
+            (None, Arg::Value(name)) if name == "__probe" => Command::Probe(parser.value()?),
             (None | Some(Command::Serve(_)), Arg::Long("ephemeral")) => Command::Serve(AtEnd::Delete),
             (Some(Command::Doctor { .. }), Arg::Long("json")) => Command::Doctor { json: true },
             (_, arg) => return Err(arg.unexpected()),
