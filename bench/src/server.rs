@@ -117,16 +117,17 @@ fn start(options: &Options) -> Result<Started, Failure> {
     let log = File::create(home.join("log")).map_err(|error| failed("write into", error))?;
     let copy = log.try_clone().map_err(|error| failed("write into", error))?;
     let mut command = Command::new(&program);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WORKSPACE_")) {
+        command.env_remove(name);
+    }
     command
         .arg("serve")
         .current_dir(&home)
         .env("WORKSPACE_HTTP_HOST", "127.0.0.1")
         .env("WORKSPACE_HTTP_PORT", port().to_string())
         .env("WORKSPACE_DATA_DIR", home.join("data"))
-        .env("WORKSPACE_DATABASE_URL", format!("lmdb://{}", home.join("data/workspace.mdb").display()))
         .env("WORKSPACE_NFS_MODE", "disabled")
         .env("RUST_LOG", &options.log)
-        .env_remove("WORKSPACE_API_KEYS")
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(copy)
