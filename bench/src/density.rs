@@ -46,9 +46,10 @@ pub(crate) fn ask(bench: &Bench<'_>) -> Result<Vec<Row>, Failure> {
     let mut ended = Samples::default();
     one_by_one(&herd, edge, gap, &mut begun)?;
     let middle = options.alive - 2 * edge;
-    let begin = Instant::now();
+    let (begin, so_far) = (Instant::now(), herd.count());
     // Too few is an answer too; the row says why.
     let refused = together(&herd, options.workers, middle, |connection| herd.create(connection).map(drop)).err();
+    let middle = herd.count() - so_far;
     notes.push(format!(
         "{middle} of them in {:.1} s on {} connections",
         begin.elapsed().as_secs_f64(),

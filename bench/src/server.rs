@@ -1,7 +1,7 @@
 //! Which server is measured, how is it started, and what is left when it ends?
 //!
-//! A started server has a directory of its own below `--dir`, port 0, and says in `data/http.address` where it listens. It is ended by SIGTERM;
-//! its sandboxes were deleted before by the herds that made them.
+//! A started server has a directory of its own below `--dir`, port 0, and says in `data/http.address` where it listens. It is ended by SIGTERM.
+//! Its sandboxes were deleted before by the herds that made them; `--ephemeral` takes those that a herd could not.
 
 use crate::client::Connection;
 use crate::failure::Failure;
@@ -121,7 +121,8 @@ fn start(options: &Options) -> Result<Started, Failure> {
         command.env_remove(name);
     }
     command
-        .arg("serve")
+        // Ephemeral, so that even a bench that ends badly leaves no sandbox running.
+        .args(["serve", "--ephemeral"])
         .current_dir(&home)
         .env("WORKSPACE_HTTP_HOST", "127.0.0.1")
         .env("WORKSPACE_HTTP_PORT", port().to_string())
