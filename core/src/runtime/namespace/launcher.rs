@@ -135,7 +135,8 @@ impl Launcher {
         loop {
             let Some(packet) = self.unsent.borrow_mut().pop_front() else { return Ok(()) };
             let mut control = SendAncillaryBuffer::default();
-            match sendmsg(self.fd(), &[IoSlice::new(&packet)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            match sendmsg(self.fd(), &[IoSlice::new(&packet)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+            {
                 Ok(_) => {}
                 Err(rustix::io::Errno::AGAIN) => {
                     self.unsent.borrow_mut().push_front(packet);
