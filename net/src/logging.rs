@@ -10,14 +10,24 @@ use tracing_subscriber::{Layer, fmt, registry};
 pub fn start(filter: &str) -> Result<(), String> {
     let targets: Targets = match filter.parse() {
         Ok(targets) => targets,
-        Err(_) => return Err(format!("RUST_LOG={filter}: allowed are off, error, warn, info, debug, trace, or target=level with commas")),
+        Err(_) => {
+            return Err(format!(
+                "RUST_LOG={filter}: allowed are off, error, warn, info, debug, trace, or target=level with commas"
+            ));
+        }
     };
     let targets = targets.with_target("monoio", LevelFilter::WARN);
     let terminal = std::io::stderr().is_terminal();
     let layer = if terminal {
         fmt::layer().with_writer(std::io::stderr).with_target(false).with_filter(targets).boxed()
     } else {
-        fmt::layer().json().flatten_event(true).with_target(false).with_writer(std::io::stderr).with_filter(targets).boxed()
+        fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_target(false)
+            .with_writer(std::io::stderr)
+            .with_filter(targets)
+            .boxed()
     };
     registry().with(layer).try_init().map_err(|error| format!("the log could not be started: {error}"))
 }

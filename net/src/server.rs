@@ -92,7 +92,8 @@ pub fn run(start: Start) -> i32 {
         stopper: Mutex::new(Some(stopper)),
     });
     let mut threads = Vec::new();
-    for (index, ((socket, listener), inbox)) in start.sockets.into_iter().zip(start.listeners).zip(inboxes).enumerate() {
+    for (index, ((socket, listener), inbox)) in start.sockets.into_iter().zip(start.listeners).zip(inboxes).enumerate()
+    {
         let core = Core { index, shared: shared.clone(), socket, listener, inbox };
         match thread::Builder::new().name(format!("shard-{index}")).spawn(move || core.run()) {
             Ok(thread) => threads.push(thread),
@@ -133,9 +134,12 @@ impl Core {
         pin_to_core(self.index);
         let uring = monoio::utils::detect_uring();
         if self.index == 0 && !uring {
-            tracing::warn!("io_uring is refused on this machine; serving by epoll (`workspace-server doctor` says why)");
+            tracing::warn!(
+                "io_uring is refused on this machine; serving by epoll (`workspace-server doctor` says why)"
+            );
         }
-        let runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().enable_timer().with_entries(RING_ENTRIES).build();
+        let runtime =
+            monoio::RuntimeBuilder::<monoio::FusionDriver>::new().enable_timer().with_entries(RING_ENTRIES).build();
         match runtime {
             Ok(mut runtime) => runtime.block_on(self.serve()).unwrap_or_else(|error| {
                 tracing::error!("{error}");
@@ -220,7 +224,9 @@ fn pin_to_core(index: usize) {
 
 fn blocks(ids: &Identities, index: usize, shards: usize) -> Blocks {
     match ids.mode {
-        Mode::Root => Blocks::of_shard(ids.spans.iter().flat_map(|span| span.first..span.first + span.count), index, shards),
+        Mode::Root => {
+            Blocks::of_shard(ids.spans.iter().flat_map(|span| span.first..span.first + span.count), index, shards)
+        }
         _ => Blocks::shared(),
     }
 }
@@ -256,7 +262,8 @@ async fn recover(shared: &Shared, runtime: &dyn Runtime) -> Result<(), Error> {
 fn stop_at_signal(shared: Arc<Shared>) -> Result<(), String> {
     let signals = signal::descriptor(&[libc::SIGTERM]).map_err(|error| format!("signals: {error}"))?;
     // Only readiness is asked of it.
-    let signals = UnixStream::from_std(std::os::unix::net::UnixStream::from(signals)).map_err(|error| format!("signals: {error}"))?;
+    let signals = UnixStream::from_std(std::os::unix::net::UnixStream::from(signals))
+        .map_err(|error| format!("signals: {error}"))?;
     monoio::spawn(async move {
         let _ = signals.readable(false).await;
         tracing::info!("stopping: running requests have 10 s to end");

@@ -215,6 +215,11 @@ impl Shard {
         result.unwrap_or_else(Err)
     }
 
+    /// A full channel means that the thread will look anyway.
+    fn tell_trash(&self) {
+        let _ = self.0.trash.try_send(());
+    }
+
     fn show(&self, record: &crate::store::Record) -> Sandbox {
         record.sandbox(&self.0.settings.nfs_host, self.0.settings.nfs_port)
     }

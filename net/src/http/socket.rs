@@ -94,7 +94,8 @@ impl<'a> Wire<'a> {
 
     async fn send(&mut self, mut bytes: &[u8]) -> Result<(), Gone> {
         while !bytes.is_empty() {
-            match send(crate::sys::borrow::borrow(&self.peer.stream), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match send(crate::sys::borrow::borrow(&self.peer.stream), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            {
                 Ok(sent) => bytes.advance(sent),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {

@@ -110,7 +110,8 @@ impl Agent for Link {
         let ended = self.ended.clone();
         async move {
             let _ = ended.recv_async().await;
-        }.boxed_local()
+        }
+        .boxed_local()
     }
 }
 

@@ -31,7 +31,8 @@ pub(super) fn claim(data_dir: &Path) -> Result<Vec<BlockSpan>, String> {
     file.read_to_string(&mut text).map_err(failed)?;
     let named = named_ids(&["/etc/subuid", "/etc/subgid"]);
     let lines = choose(&text, data_dir, &named, &|path| path.is_dir());
-    let mine: Vec<u32> = lines.iter().filter(|(_, owner)| Path::new(owner) == data_dir).map(|(span, _)| *span).collect();
+    let mine: Vec<u32> =
+        lines.iter().filter(|(_, owner)| Path::new(owner) == data_dir).map(|(span, _)| *span).collect();
     if mine.is_empty() {
         return Err(format!("all host id blocks are claimed by other servers; {CLAIMS_DIR}/id-spans names them"));
     }

@@ -6,13 +6,15 @@
 use super::data_dir::DataDir;
 use super::identity::Identities;
 use crate::sys::fork;
-use rustix::fs::{CWD, Mode as Permissions, mkdirat, open, OFlags};
+use rustix::fs::{CWD, Mode as Permissions, OFlags, mkdirat, open};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, move_mount,
     open_tree, unmount,
 };
 use rustix::process::{Signal, set_parent_process_death_signal};
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, remove_capability_from_bounding_set, set_no_new_privs};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use workspace_proto::launcher::Mode;
@@ -86,20 +88,31 @@ impl Confined {
 
 /// A private mount namespace whose root is a small tmpfs with `data` and `proc`.
 fn enter_root(data_dir: &DataDir) -> rustix::io::Result<()> {
-    fork::unshare_namespaces(libc::CLONE_NEWNS).map_err(|e| rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::PERM))?;
+    fork::unshare_namespaces(libc::CLONE_NEWNS)
+        .map_err(|e| rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::PERM))?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let path = &data_dir.path;
     // Opened again: the held descriptor is of the old mount namespace.
     let here = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Permissions::empty())?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let data = open_tree(here.as_fd(), "", flags)?;
-    mount("workspace", path, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, Some(c"size=64k,mode=755"))?;
+    mount(
+        "workspace",
+        path,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        Some(c"size=64k,mode=755"),
+    )?;
     let root = open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Permissions::empty())?;
     for name in ["data", "proc"] {
         mkdirat(&root, name, Permissions::from_raw_mode(0o755))?;
     }
     move_mount(&data, "", &root, "data", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    let proc = open_tree(CWD, "/proc", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE)?;
+    let proc = open_tree(
+        CWD,
+        "/proc",
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE,
+    )?;
     move_mount(&proc, "", &root, "proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     rustix::process::fchdir(&root)?;
     rustix::process::pivot_root(".", ".")?;

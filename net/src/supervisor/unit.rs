@@ -45,12 +45,17 @@ pub(super) struct Parts<'a> {
 pub(super) fn agent_memfd() -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Since 6.3 a memfd says whether it may be executed; before, the flag is unknown.
-    let fd = memfd_create("workspace-agent", flags | MemfdFlags::EXEC).or_else(|_| memfd_create("workspace-agent", flags))?;
+    let fd = memfd_create("workspace-agent", flags | MemfdFlags::EXEC)
+        .or_else(|_| memfd_create("workspace-agent", flags))?;
     rustix::fs::fchmod(&fd, rustix::fs::Mode::from_raw_mode(0o555))?;
     File::from(fd.try_clone()?).write_all(AGENT)?;
     fcntl_add_seals(&fd, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     // Only a read-only descriptor may be handed on: exec refuses a file that is open for writing.
-    let read_only = rustix::fs::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)), OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
+    let read_only = rustix::fs::open(
+        format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)),
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )?;
     Ok(read_only)
 }
 
@@ -83,7 +88,7 @@ pub(super) fn start(parts: &Parts<'_>, serve: impl FnOnce(Vec<OwnedFd>) -> i32) 
         Fork::Child => {
             drop(mapper);
             // A session of its own: Ctrl-C reaches the supervisor alone, which then drains this one.
-            drop(rustix::process::setsid());
+            let _ = rustix::process::setsid();
             if let Err(error) = confined.enter(parts.data_dir, parts.ids) {
                 eprintln!("workspace-server: the server could not be confined: {error}");
                 std::process::exit(1)
