@@ -89,6 +89,11 @@ impl Client {
         self.stream.write_all(bytes)
     }
 
+    /// Says that nothing more will be sent.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        self.stream.shutdown(std::net::Shutdown::Write)
+    }
+
     /// Sends one request with a length, and reads its answer.
     pub(crate) fn request(
         &mut self,

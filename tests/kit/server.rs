@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::sync::Mutex;
 
 const START_S_MAX: u64 = 60;
@@ -40,7 +40,14 @@ impl Server {
 
     /// Says how to start one.
     pub(crate) fn builder() -> Builder {
-        Builder { env: Vec::new(), args: Vec::new(), uid: None, data_dir: None, refuse_io_uring: false }
+        Builder {
+            env: Vec::new(),
+            args: Vec::new(),
+            uid: None,
+            data_dir: None,
+            refuse_io_uring: false,
+            subordinate_ids: None,
+        }
     }
 
     /// Where it keeps its files.
@@ -63,13 +70,22 @@ impl Server {
     /// Waits until `http.address` names a port that answers /health; panics with the log otherwise.
     #[track_caller]
     pub(crate) fn wait_ready(&mut self) {
-        let ready = super::wait::within(START_S_MAX, || {
-            let stopped = self.child.try_wait().ok().flatten();
-            assert!(stopped.is_none(), "the server stopped, {stopped:?}:\n{}", self.log());
-            self.look_for_address()
+        if let Err(status) = self.try_wait_ready() {
+            panic!("the server stopped, {status}:\n{}", self.log());
+        }
+    }
+
+    /// The same, but a server that has ended by itself is no panic.
+    #[track_caller]
+    pub(super) fn try_wait_ready(&mut self) -> Result<(), ExitStatus> {
+        let mut stopped = None;
+        let done = super::wait::within(START_S_MAX, || {
+            stopped = self.child.try_wait().ok().flatten();
+            stopped.is_some() || self.look_for_address()
         });
-        assert!(ready, "the server does not answer within {START_S_MAX} s:\n{}", self.log());
+        assert!(done, "the server does not answer within {START_S_MAX} s:\n{}", self.log());
         self.remember();
+        stopped.map_or(Ok(()), Err)
     }
 
     fn look_for_address(&self) -> bool {

@@ -22,6 +22,8 @@ pub(crate) struct Builder {
     pub(super) uid: Option<u32>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) refuse_io_uring: bool,
+    /// First and count of the ids that subuid and subgid give to the user.
+    pub(super) subordinate_ids: Option<(u32, u32)>,
 }
 
 /// A start that ended by itself.
@@ -63,9 +65,21 @@ impl Builder {
         self
     }
 
-    /// Starts it and waits until it answers.
+    /// Gives the user these ids by /etc/subuid and /etc/subgid, in a mount namespace that only this server sees.
+    pub(crate) fn subordinate_ids(mut self, first: u32, count: u32) -> Builder {
+        self.subordinate_ids = Some((first, count));
+        self
+    }
+
+    /// Starts it and waits until it answers; panics with its log when it does not.
     #[track_caller]
     pub(crate) fn start(self) -> Server {
+        self.try_start().unwrap_or_else(|ended| panic!("the server stopped: {ended:#?}"))
+    }
+
+    /// Starts it and waits until it answers or has ended by itself.
+    #[track_caller]
+    pub(crate) fn try_start(self) -> Result<Server, Ended> {
         let turn = turn::shared();
         let root = self.make_root();
         let data_dir = self.data_dir.clone().unwrap_or_else(|| root.join("data"));
@@ -74,8 +88,14 @@ impl Builder {
         let (idle, seen) = (Mutex::default(), Mutex::default());
         let mut server =
             Server { child, root, data_dir, builder: self, address, idle, seen, ended: false, _turn: turn };
-        server.wait_ready();
-        server
+        match server.try_wait_ready() {
+            Ok(()) => Ok(server),
+            Err(status) => {
+                let ended = read_ended(&server.root, status);
+                server.end_quietly();
+                Err(ended)
+            }
+        }
     }
 
     /// Starts it where it must stop by itself; panics when it does not within 20 s.
@@ -90,8 +110,7 @@ impl Builder {
             let _ = child.kill();
         }
         let status = child.wait().expect("wait for the server");
-        let read = |name: &str| fs::read_to_string(root.join(name)).unwrap_or_default();
-        let ended = Ended { status, stdout: read("stdout"), stderr: read("stderr") };
+        let ended = read_ended(&root, status);
         fs::remove_dir_all(&root).ok();
         assert!(waited, "it should have stopped by itself: {ended:?}");
         ended
@@ -110,15 +129,13 @@ impl Builder {
 
     pub(super) fn spawn(&self, root: &Path, data_dir: &Path) -> Child {
         let log = |name: &str| File::options().create(true).append(true).open(root.join(name)).expect("open the log");
-        let mut command = Command::new(self.program(root));
+        let mut command = self.command(root);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("WORKSPACE_") || name == "RUST_LOG" {
                 command.env_remove(name);
             }
         }
         command
-            .arg("serve")
-            .args(&self.args)
             .current_dir(root)
             .env("WORKSPACE_HTTP_PORT", "0")
             .env("WORKSPACE_DATA_DIR", data_dir)
@@ -128,13 +145,35 @@ impl Builder {
             .stdin(Stdio::null())
             .stdout(log("stdout"))
             .stderr(log("stderr"));
-        if let Some(uid) = self.uid {
-            command.uid(uid).gid(uid).env("HOME", root);
-        }
         if self.refuse_io_uring {
             super::sys::refuse_io_uring(&mut command);
         }
         command.spawn().expect("start the server")
+    }
+
+    /// The program with its arguments, as the user that was asked for.
+    fn command(&self, root: &Path) -> Command {
+        let program = self.program(root);
+        let mut command = match (self.uid, self.subordinate_ids) {
+            (Some(uid), Some((first, count))) => {
+                write_user_files(root, uid, first, count);
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", AS_USER_WITH_RANGE, "sh"]);
+                command.arg(root).arg(uid.to_string()).arg(program);
+                command
+            }
+            (Some(uid), None) => {
+                let mut command = Command::new(program);
+                command.uid(uid).gid(uid);
+                command
+            }
+            (None, _) => Command::new(program),
+        };
+        if self.uid.is_some() {
+            command.env("HOME", root);
+        }
+        command.arg("serve").args(&self.args);
+        command
     }
 
     /// Another user may not reach the build directory: it gets the program by another name.
@@ -149,4 +188,23 @@ impl Builder {
         }
         copy
     }
+}
+
+/// Mounts the user's own passwd, subuid and subgid, becomes the user, and then is the server: the pid stays.
+const AS_USER_WITH_RANGE: &str = r#"
+    root=$1 uid=$2; shift 2
+    mount --bind "$root/passwd" /etc/passwd && mount --bind "$root/ids" /etc/subuid && mount --bind "$root/ids" /etc/subgid &&
+    exec setpriv --reuid "$uid" --regid "$uid" --clear-groups "$@"
+"#;
+
+fn write_user_files(root: &Path, uid: u32, first: u32, count: u32) {
+    let passwd = fs::read_to_string("/etc/passwd").expect("read passwd");
+    let line = format!("workspacetest:x:{uid}:{uid}::/:/bin/sh");
+    fs::write(root.join("passwd"), format!("{passwd}{line}\n")).expect("write passwd");
+    fs::write(root.join("ids"), format!("workspacetest:{first}:{count}\n")).expect("write ids");
+}
+
+fn read_ended(root: &Path, status: ExitStatus) -> Ended {
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap_or_default();
+    Ended { status, stdout: read("stdout"), stderr: read("stderr") }
 }

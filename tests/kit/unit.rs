@@ -45,12 +45,18 @@ impl Server {
     /// SIGKILL to supervisor, server and launcher; sandboxes live on.
     #[track_caller]
     pub(crate) fn kill9_all(&mut self) {
+        self.kill9_unit();
+        self.child.wait().expect("wait for the supervisor");
+    }
+
+    /// The same for tests whose threads use the server meanwhile; the supervisor stays a zombie until `restart`.
+    #[track_caller]
+    pub(crate) fn kill9_unit(&self) {
         self.remember();
         let unit = [self.supervisor(), self.server_process(), self.launcher()];
         for process in unit.iter().flatten() {
             process.signal(Signal::KILL);
         }
-        self.child.wait().expect("wait for the supervisor");
         for process in unit.iter().flatten() {
             until("the unit is dead", 10, || !process.is_alive());
         }
@@ -61,6 +67,12 @@ impl Server {
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.remember();
         self.signal(Signal::TERM);
+        self.wait_end()
+    }
+
+    /// Waits for the end; panics when it takes more than 20 s.
+    #[track_caller]
+    pub(crate) fn wait_end(&mut self) -> ExitStatus {
         until_some("the server stops", STOP_S_MAX, || self.child.try_wait().ok().flatten())
     }
 

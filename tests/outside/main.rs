@@ -5,4 +5,16 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod bad_input;
+mod config;
+mod crash;
+mod framing;
+mod leaks;
+mod openapi;
+mod rootless;
+mod run;
+mod run_end;
+mod shutdown;
 mod spine;
+mod wire;
+mod workload;

@@ -15,8 +15,13 @@ pub(super) fn request(record: &Record, command: RunCommand) -> RunRequest {
         User::Root => ("/root", "root"),
     };
     let memory = record.resources.memory_bytes.to_string();
-    let defaults =
-        [("PATH", PATH), ("HOME", home), ("USER", user), ("LANG", "C.UTF-8"), ("WORKSPACE_MEMORY_BYTES", memory.as_str())];
+    let defaults = [
+        ("PATH", PATH),
+        ("HOME", home),
+        ("USER", user),
+        ("LANG", "C.UTF-8"),
+        ("WORKSPACE_MEMORY_BYTES", memory.as_str()),
+    ];
     let mut env: BTreeMap<String, String> =
         defaults.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     env.extend(record.env.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -24,7 +29,10 @@ pub(super) fn request(record: &Record, command: RunCommand) -> RunRequest {
     RunRequest {
         command: command.command.into_bytes().into(),
         args: command.args.into_iter().map(|arg| arg.into_bytes().into()).collect(),
-        env: env.into_iter().map(|(n, v)| Variable { name: n.into_bytes().into(), value: v.into_bytes().into() }).collect(),
+        env: env
+            .into_iter()
+            .map(|(n, v)| Variable { name: n.into_bytes().into(), value: v.into_bytes().into() })
+            .collect(),
         cwd: absolute(command.cwd.as_deref()).into_bytes().into(),
         timeout_ms: command.timeout_ms,
         stdin: command.stdin,

@@ -32,10 +32,8 @@ pub struct Recovery {
 impl Recovery {
     /// Joins records and entries by id, one list per shard.
     pub fn join(records: Vec<Record>, entries: Vec<Entry>, shards: usize) -> Vec<Vec<Recovery>> {
-        let mut all: std::collections::BTreeMap<SandboxId, Recovery> = records
-            .into_iter()
-            .map(|record| (record.id, Recovery { record: Some(record), entry: None }))
-            .collect();
+        let mut all: std::collections::BTreeMap<SandboxId, Recovery> =
+            records.into_iter().map(|record| (record.id, Recovery { record: Some(record), entry: None })).collect();
         for entry in entries {
             let Some(id) = SandboxId::parse(&entry.id) else {
                 tracing::warn!(id = entry.id, "something of ours with a name that is no id; left alone");
@@ -58,7 +56,8 @@ impl Shard {
             let block = recovery.record.as_ref().map(|r| r.block).or(recovery.entry.as_ref().map(|e| e.block));
             self.0.blocks.borrow_mut().occupy(block.unwrap_or(0));
         }
-        let resolved = futures_util::stream::iter(list).map(|recovery| self.resolve(recovery)).buffer_unordered(AT_ONCE_MAX);
+        let resolved =
+            futures_util::stream::iter(list).map(|recovery| self.resolve(recovery)).buffer_unordered(AT_ONCE_MAX);
         resolved.fold(0, |adopted, is| async move { adopted + usize::from(is) }).await
     }
 
@@ -118,7 +117,7 @@ impl Shard {
             Ok(()) => self.0.blocks.borrow_mut().give_back(entry.block),
             Err(error) => tracing::warn!(sandbox = %id, %error, "not removed"),
         }
-        drop(self.0.trash.try_send(()));
+        self.tell_trash();
     }
 
     async fn finish_delete(&self, record: Record) {
@@ -134,6 +133,6 @@ impl Shard {
                 self.0.slots.borrow_mut().insert(record.id, Slot::new(record));
             }
         }
-        drop(self.0.trash.try_send(()));
+        self.tell_trash();
     }
 }

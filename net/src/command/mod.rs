@@ -1,3 +1,4 @@
-//! What the program can be told to do: a module per command.
+//! What the program can be asked to do: a module per command.
 
 pub mod doctor;
+pub mod serve;

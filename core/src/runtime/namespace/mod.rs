@@ -117,5 +117,6 @@ impl Runtime for Namespaces {
 }
 
 fn unexpected(what: &str) -> Error {
-    Error::new(Reason::RuntimeError, "the launcher gave an answer of another kind; the server's log says more").source(what)
+    Error::new(Reason::RuntimeError, "the launcher gave an answer of another kind; the server's log says more")
+        .source(what)
 }

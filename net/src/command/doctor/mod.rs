@@ -16,12 +16,14 @@ mod verdict;
 
 use facts::Facts;
 use report::Report;
+use std::ffi::OsStr;
 use std::process::ExitCode;
 use workspace_core::config::Config;
 
-/// Prints what this machine can do under this environment. Success: sandboxes can run here.
-pub fn run(json: bool) -> ExitCode {
-    let facts = Facts::read(Config::from_env(std::env::vars_os()));
+/// Prints what this machine can do under this environment; the error of a refused one is a row of the report.
+/// Success: sandboxes can run here.
+pub fn run(config: Result<Config, String>, json: bool) -> ExitCode {
+    let facts = Facts::read(config);
     let report = judge(&facts);
     if json {
         println!("{}", report.to_json());
@@ -32,7 +34,7 @@ pub fn run(json: bool) -> ExitCode {
 }
 
 /// One step of [`run`] in a process of its own, because it enters namespaces: `workspace-server __probe NAME`.
-pub fn probe(name: &str) -> ExitCode {
+pub fn probe(name: &OsStr) -> ExitCode {
     trial::child(name)
 }
 

@@ -11,7 +11,7 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, OpenTreeFlags, mount, mount_change, open_tree};
 use rustix::thread::UnshareFlags;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -115,11 +115,11 @@ fn idmapped_clone(data_dir: &Path, pid: u32) -> Result<(), Errno> {
 }
 
 /// The child's side.
-pub(super) fn child(name: &str) -> ExitCode {
-    match name {
-        "sandbox" => enter(),
+pub(super) fn child(name: &OsStr) -> ExitCode {
+    match name.to_str() {
+        Some("sandbox") => enter(),
         // PID 1 of the namespace that `enter` made; the exit code is the errno, which is below 134.
-        "proc" => {
+        Some("proc") => {
             let proc = mount_fs(c"proc", Path::new("/proc"), MountFlags::NOSUID | MountFlags::NODEV, c"");
             ExitCode::from(proc.err().map_or(0, |e| e.raw_os_error().clamp(1, 255) as u8))
         }
