@@ -3,7 +3,6 @@
 //! The first argument names the role; the spawner is a fork of the agent. Both roles are started with an empty
 //! environment and fixed descriptors, which `proto/launcher.proto` lists.
 
-mod init;
 mod launcher;
 mod sys;
 
@@ -12,7 +11,6 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("launcher") => launcher::run(),
-        Some("agent") => init::run(),
         Some("--version") => {
             println!("workspace-agent {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

@@ -13,8 +13,8 @@ use super::etc::HOST_NAME;
 use super::identity::Mode;
 use super::privilege;
 use crate::sys::clone::{self, HolderStack, argument_list, execute, exit_now};
-use crate::sys::descriptors::{self, AtExec};
-use crate::sys::signal;
+use crate::sys::fixed_fds::{self, AtExec};
+use crate::sys::sigchld;
 use rustix::fs::{AtFlags, CWD, Mode as FileMode, OFlags, chownat, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -98,7 +98,7 @@ pub(crate) fn read_report(report: [u8; REPORT_BYTES]) -> (&'static str, i32) {
 
 /// The child's whole life before it is the agent.
 pub(crate) fn become_agent(plan: &mut Plan, program: BorrowedFd<'_>) -> ! {
-    descriptors::close(plan.release_write.as_raw_fd());
+    fixed_fds::close(plan.release_write.as_raw_fd());
     let mut byte = [0_u8];
     if !matches!(rustix::io::read(&plan.release_read, &mut byte), Ok(1)) {
         exit_now(1);
@@ -303,27 +303,27 @@ fn place_descriptors(plan: &mut Plan, inner: OwnedFd, program: BorrowedFd<'_>) -
     let after = FIRST_KEPT_FD + count as RawFd;
     let (program_fd, failure_fd) = (after, after + 1);
     let least = failure_fd + 1;
-    let program = descriptors::lift(program.as_raw_fd(), least)?;
-    let failure = descriptors::lift(plan.failure.as_raw_fd(), least)?;
-    let null = descriptors::lift(null, least)?;
+    let program = fixed_fds::lift(program.as_raw_fd(), least)?;
+    let failure = fixed_fds::lift(plan.failure.as_raw_fd(), least)?;
+    let null = fixed_fds::lift(null, least)?;
     for slot in &mut wanted[..count] {
-        *slot = descriptors::lift(*slot, least)?;
+        *slot = fixed_fds::lift(*slot, least)?;
     }
-    descriptors::place(null, 0, AtExec::Keep)?;
-    descriptors::place(null, 1, AtExec::Keep)?;
+    fixed_fds::place(null, 0, AtExec::Keep)?;
+    fixed_fds::place(null, 1, AtExec::Keep)?;
     for (number, slot) in (FIRST_KEPT_FD..).zip(&wanted[..count]) {
-        descriptors::place(*slot, number, AtExec::Keep)?;
+        fixed_fds::place(*slot, number, AtExec::Keep)?;
     }
-    descriptors::place(program, program_fd, AtExec::Close)?;
-    descriptors::place(failure, failure_fd, AtExec::Close)?;
-    let old = std::mem::replace(&mut plan.failure, descriptors::take(failure_fd)?);
+    fixed_fds::place(program, program_fd, AtExec::Close)?;
+    fixed_fds::place(failure, failure_fd, AtExec::Close)?;
+    let old = std::mem::replace(&mut plan.failure, fixed_fds::take(failure_fd)?);
     let _ = old.into_raw_fd();
-    descriptors::close_from(least)?;
-    descriptors::take(program_fd)
+    fixed_fds::close_from(least)?;
+    fixed_fds::take(program_fd)
 }
 
 fn give_up_privilege() -> Result<(), Errno> {
-    signal::start_afresh();
+    sigchld::start_afresh();
     umask(FileMode::from_raw_mode(0o022));
     // Commands get theirs by entering the inner namespace, which starts with a full bounding set of its own.
     privilege::bound_to(CapabilitySet::empty())?;

@@ -12,7 +12,7 @@ use super::record::{Record, SandboxId};
 use super::setup::Ground;
 use super::teardown::{self, FilesGo};
 use super::watch::{Agent, Live, Watched};
-use crate::sys::signal;
+use crate::sys::sigchld;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -46,7 +46,7 @@ pub(crate) fn serve(ground: Ground, sockets: Vec<OwnedFd>) -> Result<(), Errno> 
     if strays > 0 {
         eprintln!("launcher: ended {strays} agents that no record names");
     }
-    let signals = signal::child_signals()?;
+    let signals = sigchld::child_signals()?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, &signals, epoll::EventData::new_u64(SIGNAL_TOKEN), epoll::EventFlags::IN)?;
     let mut peers = Vec::new();

@@ -9,7 +9,7 @@ use super::identity::{self, Mode};
 use super::network::Networks;
 use super::{privilege, rootfs, small_file};
 use crate::sys::clone::HolderStack;
-use crate::sys::descriptors;
+use crate::sys::fixed_fds;
 use crate::sys::mount::map_ids;
 use rustix::fs::{Mode as FileMode, OFlags};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
@@ -125,17 +125,17 @@ impl Ground {
 
 /// Takes the descriptors that `Setup` promises and closes all others.
 fn inherit() -> Result<(Setup, OwnedFd, Vec<OwnedFd>), Fault> {
-    let pipe = descriptors::take(SETUP_FD).at("setup")?;
+    let pipe = fixed_fds::take(SETUP_FD).at("setup")?;
     let bytes = small_file::read_whole(pipe.as_fd()).at("setup")?;
     drop(pipe);
     let setup = Setup::decode(bytes.as_slice()).map_err(|_| Fault::refused("setup", "not a Setup message"))?;
     if setup.shard_count == 0 || setup.shard_count > SHARDS_MAX {
         return Err(Fault::refused("setup", "shard_count is not 1..=64"));
     }
-    let program = descriptors::take(PROGRAM_FD).at("setup")?;
+    let program = fixed_fds::take(PROGRAM_FD).at("setup")?;
     let after = FIRST_SOCKET_FD + setup.shard_count as RawFd;
-    let sockets: Result<Vec<_>, _> = (FIRST_SOCKET_FD..after).map(descriptors::take).collect();
-    descriptors::close_from(after).at("setup")?;
+    let sockets: Result<Vec<_>, _> = (FIRST_SOCKET_FD..after).map(fixed_fds::take).collect();
+    fixed_fds::close_from(after).at("setup")?;
     let sockets = sockets.at("setup")?;
     for socket in &sockets {
         rustix::fs::fcntl_setfl(socket, OFlags::NONBLOCK).at("setup")?;

@@ -1,7 +1,7 @@
-//! The only place of this crate with `unsafe`: one family of system calls a file, each with a safe signature.
+//! Which system calls need unsafe code? A call family a file; nothing outside this folder is unsafe.
 
 pub(crate) mod clone;
-pub(crate) mod descriptors;
+pub(crate) mod fixed_fds;
 pub(crate) mod loopback;
 pub(crate) mod mount;
-pub(crate) mod signal;
+pub(crate) mod sigchld;
