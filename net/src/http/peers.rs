@@ -17,11 +17,11 @@ impl Peer {
     /// Makes reads end once what has arrived is read: a request that raced with this is still answered.
     fn end_reads(&self) {
         // The peer may be gone already, which is as good.
-        let _ = shutdown(crate::sys::borrow(&self.stream), Shutdown::Read);
+        let _ = shutdown(crate::sys::borrow::borrow(&self.stream), Shutdown::Read);
     }
 
     fn cut(&self) {
-        let _ = shutdown(crate::sys::borrow(&self.stream), Shutdown::Both);
+        let _ = shutdown(crate::sys::borrow::borrow(&self.stream), Shutdown::Both);
     }
 }
 

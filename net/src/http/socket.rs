@@ -94,7 +94,8 @@ impl<'a> Wire<'a> {
 
     async fn send(&mut self, mut bytes: &[u8]) -> Result<(), Gone> {
         while !bytes.is_empty() {
-            match send(crate::sys::borrow(&self.peer.stream), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match send(crate::sys::borrow::borrow(&self.peer.stream), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            {
                 Ok(sent) => bytes.advance(sent),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
@@ -144,7 +145,7 @@ impl<'a> Wire<'a> {
         if self.flush().await.is_err() {
             return;
         }
-        let _ = shutdown(crate::sys::borrow(&self.peer.stream), Shutdown::Write);
+        let _ = shutdown(crate::sys::borrow::borrow(&self.peer.stream), Shutdown::Write);
         let deadline = Instant::now() + self.deadlines.linger;
         let mut dropped = 0;
         while dropped < LINGER_BYTES_MAX && self.fill(deadline).await.is_ok() {
@@ -177,14 +178,14 @@ async fn until<F: Future>(timer: &mut Pin<Box<Sleep>>, deadline: Instant, future
 
 fn receive(peer: &Peer, input: &mut BytesMut) -> Result<usize, Errno> {
     SCRATCH.with_borrow_mut(|scratch| {
-        let (received, _) = recv(crate::sys::borrow(&peer.stream), &mut scratch[..], RecvFlags::DONTWAIT)?;
+        let (received, _) = recv(crate::sys::borrow::borrow(&peer.stream), &mut scratch[..], RecvFlags::DONTWAIT)?;
         input.extend_from_slice(&scratch[..received]);
         Ok(received)
     })
 }
 
 fn hung_up(peer: &Peer) -> bool {
-    let mut fds = [PollFd::from_borrowed_fd(crate::sys::borrow(&peer.stream), PollFlags::RDHUP)];
+    let mut fds = [PollFd::from_borrowed_fd(crate::sys::borrow::borrow(&peer.stream), PollFlags::RDHUP)];
     let asked = poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }));
     asked.is_err() || fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
 }
