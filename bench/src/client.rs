@@ -169,6 +169,24 @@ mod tests {
         assert_eq!(frame(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap().unwrap().body_bytes, 0);
     }
 
+    /// What must hold for any bytes: no panic, and a frame lies within the bounds.
+    fn fuzz_frame(bytes: &[u8]) {
+        if let Ok(Some(frame)) = frame(bytes) {
+            assert!(frame.head_bytes <= bytes.len() && frame.body_bytes <= ANSWER_BYTES_MAX);
+        }
+    }
+
+    #[test]
+    fn any_one_wrong_byte_is_survived() {
+        for place in 0..ANSWER.len() {
+            for wrong in 0..=u8::MAX {
+                let mut bytes = ANSWER.to_vec();
+                bytes[place] = wrong;
+                fuzz_frame(&bytes);
+            }
+        }
+    }
+
     #[test]
     fn a_request_says_its_length() {
         let text = String::from_utf8(request("POST", "/x", "h:1", Some("k"), "{}")).unwrap();

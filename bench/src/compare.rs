@@ -214,7 +214,9 @@ pub(crate) fn table(rows: &[Row], machine: &str) -> String {
 /// The rows for a program.
 pub(crate) fn json(rows: &[Row], machine: &str) -> String {
     let spread = |spread: Option<Spread>| match spread {
-        Some(of) => json!({ "n": of.count, "p50": of.p50, "p95": of.p95, "p99": of.p99, "max": of.max }),
+        Some(of) => {
+            json!({ "n": of.count, "p50": of.p50, "p95": of.p95, "p99": of.p99, "max": of.max, "mean": of.mean })
+        }
         None => Value::Null,
     };
     let rows: Vec<Value> = rows

@@ -21,6 +21,8 @@ pub(crate) struct Creates {
     pub(crate) answered: Samples,
     /// Until the first command is answered, ms.
     pub(crate) first_output: Samples,
+    /// Of the delete afterwards, ms.
+    pub(crate) deleted: Samples,
     /// The floor, ms.
     pub(crate) bwrap: Samples,
 }
@@ -51,6 +53,7 @@ pub(crate) fn ask(bench: &Bench<'_>) -> Result<Vec<Row>, Failure> {
             .beside(unshare.name, first, &bare)
             .note_some(unshare.note()),
         Row::new("of it: create answered", "ms", &rested.answered),
+        Row::new("its delete", "ms", &rested.deleted),
         Row::new("create → first output, no rest", "ms", &pressed.first_output)
             .beside(bwrap.name, &pressed.first_output, &pressed.bwrap)
             .note("ours alone without any rest, each deleted before the next; then the floor the same way"),
@@ -70,7 +73,9 @@ pub(crate) fn series(herd: &Herd<'_>, samples: u64, gap: Duration, bwrap: &Floor
             let (id, begin) = begin(herd, &mut connection, &mut creates.answered)?;
             run_true(&mut connection, &id)?;
             creates.first_output.push_ms(begin.elapsed());
+            let begin = Instant::now();
             herd.delete(&mut connection, &id)?;
+            creates.deleted.push_ms(begin.elapsed());
         }
         for _ in 0..now {
             stop::pause(gap);

@@ -46,8 +46,10 @@ pub(crate) fn ask(bench: &Bench<'_>) -> Result<Vec<Row>, Failure> {
     let mut ended = Samples::default();
     one_by_one(&herd, edge, gap, &mut begun)?;
     let middle = options.alive - 2 * edge;
-    let begin = Instant::now();
-    together(&herd, options.workers, middle, |connection| herd.create(connection).map(drop))?;
+    let (begin, so_far) = (Instant::now(), herd.count());
+    // Too few is an answer too; the row says why.
+    let refused = together(&herd, options.workers, middle, |connection| herd.create(connection).map(drop)).err();
+    let middle = herd.count() - so_far;
     notes.push(format!(
         "{middle} of them in {:.1} s on {} connections",
         begin.elapsed().as_secs_f64(),
@@ -79,7 +81,8 @@ pub(crate) fn ask(bench: &Bench<'_>) -> Result<Vec<Row>, Failure> {
     };
     memory = notes.into_iter().fold(memory, Row::note).goal(Goal::MedianAtMost(EACH_KIB_MAX));
     if (alive as u64) < options.alive {
-        memory = memory.broken(format!("{alive} of {} are alive", options.alive));
+        let why = refused.map_or("stopped".to_owned(), |failure| failure.to_string());
+        memory = memory.broken(format!("{alive} of {} are alive: {why}", options.alive));
     }
     let mut freed = Row::single(format!("memory returned after {alive} deletes"), "%", returned).note(format!(
         "deleted in {deleted_s:.1} s on {} connections; {}",

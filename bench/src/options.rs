@@ -111,7 +111,7 @@ const COUNTS: [Count; 12] = [
     count("--rounds", "burst, run, get: turns of ours and the floor", [5, 2, 100], |to| &mut to.rounds),
     count("--at-once", "run: commands at once", [64, 8, 1_024], |to| &mut to.at_once),
     count("--connections", "get: keep-alive connections", [64, 16, 4_096], |to| &mut to.connections),
-    count("--threads", "get: client threads", [1, 1, 64], |to| &mut to.threads),
+    count("--threads", "get: client threads", [2, 2, 64], |to| &mut to.threads),
     count("--round-ms", "get: length of a round", [2_000, 300, 60_000], |to| &mut to.round_ms),
     count("--alive", "density: sandboxes alive", [2_000, 50, 20_000], |to| &mut to.alive),
     count("--churn", "churn: creates and deletes", [10_000, 100, 10_000_000], |to| &mut to.churn),

@@ -1,7 +1,7 @@
 //! Which server is measured, how is it started, and what is left when it ends?
 //!
-//! A started server has a directory of its own below `--dir`, port 0, and says in `data/http.address` where it listens. It is ended by SIGTERM;
-//! its sandboxes were deleted before by the herds that made them.
+//! A started server has a directory of its own below `--dir`, port 0, and says in `data/http.address` where it listens. It is ended by SIGTERM.
+//! Its sandboxes were deleted before by the herds that made them; `--ephemeral` takes those that a herd could not.
 
 use crate::client::Connection;
 use crate::failure::Failure;
@@ -117,16 +117,18 @@ fn start(options: &Options) -> Result<Started, Failure> {
     let log = File::create(home.join("log")).map_err(|error| failed("write into", error))?;
     let copy = log.try_clone().map_err(|error| failed("write into", error))?;
     let mut command = Command::new(&program);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WORKSPACE_")) {
+        command.env_remove(name);
+    }
     command
-        .arg("serve")
+        // Ephemeral, so that even a bench that ends badly leaves no sandbox running.
+        .args(["serve", "--ephemeral"])
         .current_dir(&home)
         .env("WORKSPACE_HTTP_HOST", "127.0.0.1")
         .env("WORKSPACE_HTTP_PORT", port().to_string())
         .env("WORKSPACE_DATA_DIR", home.join("data"))
-        .env("WORKSPACE_DATABASE_URL", format!("lmdb://{}", home.join("data/workspace.mdb").display()))
         .env("WORKSPACE_NFS_MODE", "disabled")
         .env("RUST_LOG", &options.log)
-        .env_remove("WORKSPACE_API_KEYS")
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(copy)

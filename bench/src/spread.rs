@@ -24,6 +24,8 @@ pub(crate) struct Spread {
     pub(crate) p99: f64,
     /// The largest.
     pub(crate) max: f64,
+    /// The sum over the count.
+    pub(crate) mean: f64,
 }
 
 /// Ours over the floor: of the medians, and the smallest and largest over the parts of the run.
@@ -58,7 +60,8 @@ impl Samples {
         let mut sorted = self.values.clone();
         sorted.sort_by(f64::total_cmp);
         let rank = |percent: usize| sorted.get((sorted.len() * percent).div_ceil(100).max(1) - 1).copied();
-        Some(Spread { count: sorted.len(), p50: rank(50)?, p95: rank(95)?, p99: rank(99)?, max: *sorted.last()? })
+        let mean = sorted.iter().sum::<f64>() / sorted.len().max(1) as f64;
+        Some(Spread { count: sorted.len(), p50: rank(50)?, p95: rank(95)?, p99: rank(99)?, max: *sorted.last()?, mean })
     }
 
     /// How this series relates to its floor. `None` where one of them is empty.
@@ -84,7 +87,7 @@ impl Samples {
 impl Spread {
     /// A single value, where a percentile has no meaning.
     pub(crate) fn single(value: f64) -> Spread {
-        Spread { count: 1, p50: value, p95: value, p99: value, max: value }
+        Spread { count: 1, p50: value, p95: value, p99: value, max: value, mean: value }
     }
 }
 
@@ -100,6 +103,7 @@ mod tests {
     fn percentiles_are_by_nearest_rank() {
         let spread = series((1..=100).rev()).spread().unwrap();
         assert_eq!((spread.p50, spread.p95, spread.p99, spread.max), (50.0, 95.0, 99.0, 100.0));
+        assert_eq!(spread.mean, 50.5);
         let one = series([7]).spread().unwrap();
         assert_eq!((one.count, one.p50, one.p99), (1, 7.0, 7.0));
         assert!(series([]).spread().is_none());

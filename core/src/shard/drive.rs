@@ -11,7 +11,7 @@ use crate::id::SandboxId;
 use crate::process::{Finished, RunCommand};
 use crate::runtime::{Ended, Files, Launched, Plan};
 use crate::sandbox::{CreateSandbox, Enforced, Enforcement, Force, Resources, Sandbox, State};
-use crate::store::{Created, Identity, Record};
+use crate::store::{Identity, PutCreate, Record};
 use crate::template;
 use futures_util::FutureExt;
 use std::rc::Rc;
@@ -153,9 +153,9 @@ impl Shard {
             return Ok(None);
         };
         match self.0.store.put_create(record, idempotency).await? {
-            Created::New => Ok(None),
-            Created::Replayed(earlier) => Ok(Some(earlier)),
-            Created::Conflict => Err(Error::new(
+            PutCreate::Created => Ok(None),
+            PutCreate::Replayed(earlier) => Ok(Some(earlier)),
+            PutCreate::Conflict => Err(Error::new(
                 Reason::SandboxAlreadyExists,
                 "this Idempotency-Key was used with another body; use a new key for a new sandbox",
             )),
@@ -169,7 +169,7 @@ impl Shard {
             Err(error) => tracing::warn!(sandbox = %id, %error, "a failed create was not undone; the next start will"),
         }
         self.0.slots.borrow_mut().remove(&id);
-        drop(self.0.trash.try_send(()));
+        self.tell_trash();
     }
 
     pub(super) async fn run_here(&self, id: SandboxId, command: RunCommand) -> Result<Finished, Error> {
@@ -212,7 +212,7 @@ impl Shard {
         if slot.deleting.get() {
             let done = slot.delete_done.borrow().clone();
             if let Some(done) = done {
-                drop(done.recv_async().await);
+                let _ = done.recv_async().await;
             }
             return Err(not_found(id));
         }
@@ -256,7 +256,7 @@ impl Shard {
         let (block, expires_at_us) = (record.block, record.expires_at_us);
         self.0.store.put(record).await?;
         self.0.runtime.destroy(id, Files::Trash).await?;
-        drop(self.0.trash.try_send(()));
+        self.tell_trash();
         self.0.store.remove(id).await?;
         self.0.slots.borrow_mut().remove(&id);
         self.0.blocks.borrow_mut().give_back(block);

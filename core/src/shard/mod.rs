@@ -34,8 +34,8 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 
-/// Messages that may wait for one shard.
-pub const MAILBOX_MESSAGES_MAX: usize = 4096;
+/// Calls that may wait for one shard.
+pub const MAILBOX_CALLS_MAX: usize = 4096;
 
 /// What every shard must know of the service.
 #[derive(Debug, Clone)]
@@ -213,6 +213,11 @@ impl Shard {
         let result = answer.wait().await;
         drop(waiting);
         result.unwrap_or_else(Err)
+    }
+
+    /// A full channel means that the thread will look anyway.
+    fn tell_trash(&self) {
+        let _ = self.0.trash.try_send(());
     }
 
     fn show(&self, record: &crate::store::Record) -> Sandbox {

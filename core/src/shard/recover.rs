@@ -117,7 +117,7 @@ impl Shard {
             Ok(()) => self.0.blocks.borrow_mut().give_back(entry.block),
             Err(error) => tracing::warn!(sandbox = %id, %error, "not removed"),
         }
-        drop(self.0.trash.try_send(()));
+        self.tell_trash();
     }
 
     async fn finish_delete(&self, record: Record) {
@@ -133,6 +133,6 @@ impl Shard {
                 self.0.slots.borrow_mut().insert(record.id, Slot::new(record));
             }
         }
-        drop(self.0.trash.try_send(()));
+        self.tell_trash();
     }
 }

@@ -108,7 +108,10 @@ impl Agent for Link {
 
     fn closed(&self) -> LocalBoxFuture<'static, ()> {
         let ended = self.ended.clone();
-        async move { drop(ended.recv_async().await) }.boxed_local()
+        async move {
+            let _ = ended.recv_async().await;
+        }
+        .boxed_local()
     }
 }
 

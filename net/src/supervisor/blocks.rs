@@ -11,7 +11,7 @@ use std::path::Path;
 use workspace_proto::launcher::BlockSpan;
 
 /// Host ids in one block.
-pub const BLOCK_IDS: u32 = 65_536;
+pub(super) const BLOCK_IDS: u32 = 65_536;
 const FIRST_BLOCK: u32 = 8; // 524,288: above what distributions give out
 const END_BLOCK: u32 = 28_672; // below 1,879,048,192: systemd's own ranges start there
 const SPAN_BLOCKS: u32 = 512;
@@ -19,7 +19,7 @@ const SPANS_MAX: usize = 8;
 const CLAIMS_DIR: &str = "/run/workspace-server";
 
 /// Claims spans for a data directory, or gives those it has already. One line on failure.
-pub fn claim(data_dir: &Path) -> Result<Vec<BlockSpan>, String> {
+pub(super) fn claim(data_dir: &Path) -> Result<Vec<BlockSpan>, String> {
     let failed = |error: std::io::Error| format!("host ids could not be claimed in {CLAIMS_DIR}: {error}");
     std::fs::create_dir_all(CLAIMS_DIR).map_err(failed)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -31,7 +31,8 @@ pub fn claim(data_dir: &Path) -> Result<Vec<BlockSpan>, String> {
     file.read_to_string(&mut text).map_err(failed)?;
     let named = named_ids(&["/etc/subuid", "/etc/subgid"]);
     let lines = choose(&text, data_dir, &named, &|path| path.is_dir());
-    let mine: Vec<u32> = lines.iter().filter(|(_, owner)| Path::new(owner) == data_dir).map(|(span, _)| *span).collect();
+    let mine: Vec<u32> =
+        lines.iter().filter(|(_, owner)| Path::new(owner) == data_dir).map(|(span, _)| *span).collect();
     if mine.is_empty() {
         return Err(format!("all host id blocks are claimed by other servers; {CLAIMS_DIR}/id-spans names them"));
     }
@@ -79,7 +80,7 @@ fn named_ids(files: &[&str]) -> Vec<(u32, u32)> {
 }
 
 /// The ranges of a file in the form of subuid(5).
-pub fn subordinate(text: &str) -> Vec<(u32, u32)> {
+pub(super) fn subordinate(text: &str) -> Vec<(u32, u32)> {
     text.lines()
         .filter_map(|line| {
             let mut fields = line.split(':').skip(1);

@@ -6,13 +6,15 @@
 use super::data_dir::DataDir;
 use super::identity::Identities;
 use crate::sys::fork;
-use rustix::fs::{CWD, Mode as Permissions, mkdirat, open, OFlags};
+use rustix::fs::{CWD, Mode as Permissions, OFlags, mkdirat, open};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, move_mount,
     open_tree, unmount,
 };
 use rustix::process::{Signal, set_parent_process_death_signal};
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, remove_capability_from_bounding_set, set_no_new_privs};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use workspace_proto::launcher::Mode;
@@ -30,19 +32,19 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SETGID);
 
 /// The parent's half of the handshake that maps the server's ids.
-pub struct Mapper {
+pub(super) struct Mapper {
     unshared: io::PipeReader,
     mapped: io::PipeWriter,
 }
 
 /// The child's half.
-pub struct Confined {
+pub(super) struct Confined {
     unshared: io::PipeWriter,
     mapped: io::PipeReader,
 }
 
 /// Two pipes, one each way.
-pub fn handshake() -> io::Result<(Mapper, Confined)> {
+pub(super) fn handshake() -> io::Result<(Mapper, Confined)> {
     let (unshared, say) = io::pipe()?;
     let (heard, mapped) = io::pipe()?;
     Ok((Mapper { unshared, mapped }, Confined { unshared: say, mapped: heard }))
@@ -50,7 +52,7 @@ pub fn handshake() -> io::Result<(Mapper, Confined)> {
 
 impl Mapper {
     /// Waits for the child's namespace and maps its ids. Only a privileged parent can.
-    pub fn map(mut self, pid: i32, ids: &Identities) -> io::Result<()> {
+    pub(super) fn map(mut self, pid: i32, ids: &Identities) -> io::Result<()> {
         let mut word = [0u8; 1];
         self.unshared.read_exact(&mut word)?;
         if ids.mode == Mode::Root {
@@ -64,7 +66,7 @@ impl Mapper {
 
 impl Confined {
     /// Confines this process. On failure nothing was served yet: the caller ends the process.
-    pub fn enter(mut self, data_dir: &DataDir, ids: &Identities) -> io::Result<()> {
+    pub(super) fn enter(mut self, data_dir: &DataDir, ids: &Identities) -> io::Result<()> {
         let step = |what: &'static str| move |error: rustix::io::Errno| io::Error::other(format!("{what}: {error}"));
         enter_root(data_dir).map_err(step("the server's root"))?;
         if ids.mode == Mode::Root {
@@ -86,20 +88,31 @@ impl Confined {
 
 /// A private mount namespace whose root is a small tmpfs with `data` and `proc`.
 fn enter_root(data_dir: &DataDir) -> rustix::io::Result<()> {
-    fork::unshare_namespaces(libc::CLONE_NEWNS).map_err(|e| rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::PERM))?;
+    fork::unshare_namespaces(libc::CLONE_NEWNS)
+        .map_err(|e| rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::PERM))?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let path = &data_dir.path;
     // Opened again: the held descriptor is of the old mount namespace.
     let here = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Permissions::empty())?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let data = open_tree(here.as_fd(), "", flags)?;
-    mount("workspace", path, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, Some(c"size=64k,mode=755"))?;
+    mount(
+        "workspace",
+        path,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        Some(c"size=64k,mode=755"),
+    )?;
     let root = open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Permissions::empty())?;
     for name in ["data", "proc"] {
         mkdirat(&root, name, Permissions::from_raw_mode(0o755))?;
     }
     move_mount(&data, "", &root, "data", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    let proc = open_tree(CWD, "/proc", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE)?;
+    let proc = open_tree(
+        CWD,
+        "/proc",
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE,
+    )?;
     move_mount(&proc, "", &root, "proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     rustix::process::fchdir(&root)?;
     rustix::process::pivot_root(".", ".")?;

@@ -1,7 +1,9 @@
 //! The data directory: made, checked, owned by the server's id, and held by one service at a time.
 
 use super::identity::Identities;
-use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, chmod, chownat, flock, mkdirat, open, openat, statat};
+use rustix::fs::{
+    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, chmod, chownat, flock, mkdirat, open, openat, statat,
+};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,7 +22,10 @@ impl DataDir {
     /// Makes the directory where it is missing and takes its lock. One line on failure.
     pub fn open(path: &Path) -> Result<DataDir, String> {
         let failed = |what: &str, error: std::io::Error| {
-            format!("the data directory {} {what}: {error}; set WORKSPACE_DATA_DIR to one that this user may write", path.display())
+            format!(
+                "the data directory {} {what}: {error}; set WORKSPACE_DATA_DIR to one that this user may write",
+                path.display()
+            )
         };
         std::fs::create_dir_all(path).map_err(|e| failed("could not be made", e))?;
         let path = path.canonicalize().map_err(|e| failed("could not be found", e))?;
@@ -33,7 +38,8 @@ impl DataDir {
     /// 16 hex digits that name this directory in cgroups.
     pub fn hash(&self) -> String {
         let bytes = self.path.as_os_str().as_encoded_bytes();
-        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
+        let hash =
+            bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
         format!("{hash:016x}")
     }
 
@@ -53,11 +59,13 @@ impl DataDir {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(error) => return Err(failed(name, error)),
             }
-            let is_dir = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| failed(name, e))?.st_mode & libc::S_IFMT;
+            let is_dir =
+                statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| failed(name, e))?.st_mode & libc::S_IFMT;
             if is_dir != libc::S_IFDIR {
                 return Err(failed(name, rustix::io::Errno::NOTDIR));
             }
-            chownat(&self.fd, name, Some(uid), Some(Gid::ROOT), AtFlags::SYMLINK_NOFOLLOW).map_err(|e| failed(name, e))?;
+            chownat(&self.fd, name, Some(uid), Some(Gid::ROOT), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|e| failed(name, e))?;
             chmod(self.path.join(name), Mode::from_raw_mode(mode)).map_err(|e| failed(name, e))?;
         }
         rustix::fs::fchown(&self.fd, Some(owner), Some(Gid::from_raw(ids.owner_id))).map_err(|e| failed("", e))?;
@@ -84,7 +92,7 @@ fn lock(dir: &OwnedFd, path: &Path) -> Result<File, String> {
     let mut file = File::from(fd);
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut holder = String::new();
-        drop(file.by_ref().take(32).read_to_string(&mut holder));
+        drop(Read::by_ref(&mut file).take(32).read_to_string(&mut holder));
         return Err(format!(
             "the data directory {} is in use by another workspace-server, pid {}; stop that one or set WORKSPACE_DATA_DIR",
             path.display(),

@@ -6,7 +6,7 @@
 use super::blocks;
 use super::data_dir::DataDir;
 use crate::sys::fork::{self, Fork};
-use rustix::process::{geteuid, getegid, getpid};
+use rustix::process::{getegid, geteuid, getpid};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
@@ -70,7 +70,9 @@ fn enter_user_namespace(data_dir: &Path) -> Result<Mode, String> {
         return own_mounts(mode);
     }
     let refused = |error: std::io::Error| {
-        format!("this user may not make user namespaces ({error}), and sandboxes need them; `workspace-server doctor` says how to allow it")
+        format!(
+            "this user may not make user namespaces ({error}), and sandboxes need them; `workspace-server doctor` says how to allow it"
+        )
     };
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let range = (subordinate_range("/etc/subuid", uid), subordinate_range("/etc/subgid", uid));
@@ -127,7 +129,8 @@ fn map_range(pid: i32, uid: u32, uids: u32, gid: u32, gids: u32) -> bool {
 fn subordinate_range(file: &str, uid: u32) -> Option<u32> {
     let text = std::fs::read_to_string(file).ok()?;
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid.to_string())).and_then(|l| l.split(':').next());
+    let name =
+        passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid.to_string())).and_then(|l| l.split(':').next());
     let mine: String = text
         .lines()
         .filter(|line| line.split(':').next().is_some_and(|who| who == uid.to_string() || Some(who) == name))

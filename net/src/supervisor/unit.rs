@@ -22,40 +22,45 @@ const LAUNCHER_FDS_AT: i32 = 3;
 
 /// A running pair of processes.
 #[derive(Debug, Clone, Copy)]
-pub struct Unit {
+pub(super) struct Unit {
     /// The launcher's pid.
-    pub launcher: i32,
+    pub(super) launcher: i32,
     /// The server's pid.
-    pub server: i32,
+    pub(super) server: i32,
 }
 
 /// What stays the same over restarts of the unit.
-pub struct Parts<'a> {
+pub(super) struct Parts<'a> {
     /// The program in a sealed memfd, shared by launcher and agents: one inode, one copy of its text.
-    pub agent: OwnedFd,
+    pub(super) agent: OwnedFd,
     /// The held data directory.
-    pub data_dir: &'a DataDir,
+    pub(super) data_dir: &'a DataDir,
     /// Who is who.
-    pub ids: &'a Identities,
+    pub(super) ids: &'a Identities,
     /// How many shards, each with a socket of its own to the launcher.
-    pub shard_count: usize,
+    pub(super) shard_count: usize,
 }
 
 /// Puts the embedded program into a memfd that nobody can change.
-pub fn agent_memfd() -> io::Result<OwnedFd> {
+pub(super) fn agent_memfd() -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Since 6.3 a memfd says whether it may be executed; before, the flag is unknown.
-    let fd = memfd_create("workspace-agent", flags | MemfdFlags::EXEC).or_else(|_| memfd_create("workspace-agent", flags))?;
+    let fd = memfd_create("workspace-agent", flags | MemfdFlags::EXEC)
+        .or_else(|_| memfd_create("workspace-agent", flags))?;
     rustix::fs::fchmod(&fd, rustix::fs::Mode::from_raw_mode(0o555))?;
     File::from(fd.try_clone()?).write_all(AGENT)?;
     fcntl_add_seals(&fd, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     // Only a read-only descriptor may be handed on: exec refuses a file that is open for writing.
-    let read_only = rustix::fs::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)), OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
+    let read_only = rustix::fs::open(
+        format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)),
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )?;
     Ok(read_only)
 }
 
 /// Starts both. In the server's process `serve` is called with the shards' sockets and its result ends the process.
-pub fn start(parts: &Parts<'_>, serve: impl FnOnce(Vec<OwnedFd>) -> i32) -> io::Result<Unit> {
+pub(super) fn start(parts: &Parts<'_>, serve: impl FnOnce(Vec<OwnedFd>) -> i32) -> io::Result<Unit> {
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
     for _ in 0..parts.shard_count {
@@ -83,7 +88,7 @@ pub fn start(parts: &Parts<'_>, serve: impl FnOnce(Vec<OwnedFd>) -> i32) -> io::
         Fork::Child => {
             drop(mapper);
             // A session of its own: Ctrl-C reaches the supervisor alone, which then drains this one.
-            drop(rustix::process::setsid());
+            let _ = rustix::process::setsid();
             if let Err(error) = confined.enter(parts.data_dir, parts.ids) {
                 eprintln!("workspace-server: the server could not be confined: {error}");
                 std::process::exit(1)

@@ -35,10 +35,8 @@ pub fn unblock_all() {
 /// Waits for one of these blocked signals, at most `timeout`. `None` when none came.
 pub fn wait(signals: &[i32], timeout: Duration) -> Option<i32> {
     let set = set_of(signals);
-    let limit = libc::timespec {
-        tv_sec: timeout.as_secs() as libc::time_t,
-        tv_nsec: timeout.subsec_nanos() as libc::c_long,
-    };
+    let limit =
+        libc::timespec { tv_sec: timeout.as_secs() as libc::time_t, tv_nsec: timeout.subsec_nanos() as libc::c_long };
     // SAFETY: the set and the time are valid; no information is asked back.
     let signal = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const limit) };
     (signal > 0).then_some(signal)

@@ -27,6 +27,8 @@ type Answered = (Answer, Vec<OwnedFd>);
 
 /// One shard's socket to the launcher.
 pub struct Launcher {
+    fd: OwnedFd,
+    /// The same socket, to wait on.
     socket: UnixStream,
     seq: Cell<u64>,
     pending: RefCell<HashMap<u64, flume::Sender<Answered>>>,
@@ -39,9 +41,11 @@ impl Launcher {
     /// Takes a connected seqpacket socket. Call on the shard's own thread, within its runtime.
     pub fn new(socket: OwnedFd) -> std::io::Result<Rc<Launcher>> {
         rustix::io::ioctl_fionbio(&socket, true)?;
+        let fd = socket.try_clone()?;
         // Only readiness is asked of it: the type's stream semantics are never used.
         let socket = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?;
         Ok(Rc::new(Launcher {
+            fd,
             socket,
             seq: Cell::new(1),
             pending: RefCell::default(),
@@ -87,7 +91,7 @@ impl Launcher {
     }
 
     /// Reads packets until the launcher goes away, which is an error to end the program with.
-    pub async fn serve(&self) -> std::io::Result<()> {
+    pub async fn serve(&self) -> Result<std::convert::Infallible, std::io::Error> {
         let mut buf = vec![0u8; PACKET_BYTES_MAX];
         loop {
             self.socket.readable(false).await?;
@@ -149,7 +153,7 @@ impl Launcher {
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.fd.as_fd()
     }
 }
 
