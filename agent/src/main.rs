@@ -4,7 +4,9 @@
 //! environment and fixed descriptors, which `proto/launcher.proto` lists.
 
 mod filter;
+mod init;
 mod launcher;
+mod spawner;
 mod sys;
 
 use std::process::ExitCode;
@@ -12,6 +14,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("launcher") => launcher::run(),
+        Some("agent") => init::run(),
         Some("--version") => {
             println!("workspace-agent {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
