@@ -3,15 +3,20 @@
 //! The first argument names the role; the spawner is a fork of the agent. Both roles are started with an empty
 //! environment and fixed descriptors, which `proto/launcher.proto` lists.
 
+mod filter;
 mod launcher;
 mod sys;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
-        Some("launcher") => launcher::run(),
-        Some("--version") => {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+    match arguments.as_slice() {
+        ["launcher"] => launcher::run(),
+        ["sweep", hash] => launcher::sweep(hash),
+        ["--version"] => {
             println!("workspace-agent {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }

@@ -144,8 +144,7 @@ fn inherit() -> Result<(Setup, OwnedFd, Vec<OwnedFd>), Fault> {
 }
 
 fn check(setup: &Setup, mode: Mode) -> Result<(), Fault> {
-    let hexadecimal = setup.hash.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    if setup.hash.len() != HASH_CHARS || !hexadecimal {
+    if !is_hash(&setup.hash) {
         return Err(Fault::refused("setup", "hash is not 16 hex digits"));
     }
     if setup.spans.len() > SPANS_MAX {
@@ -155,4 +154,9 @@ fn check(setup: &Setup, mode: Mode) -> Result<(), Fault> {
         return Err(Fault::refused("setup", "base_id is no block of host ids"));
     }
     Ok(())
+}
+
+/// True for 16 hex digits: the text becomes part of a path.
+pub(crate) fn is_hash(text: &str) -> bool {
+    text.len() == HASH_CHARS && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }

@@ -4,4 +4,5 @@ pub(crate) mod clone;
 pub(crate) mod fixed_fds;
 pub(crate) mod loopback;
 pub(crate) mod mount;
+pub(crate) mod seccomp;
 pub(crate) mod sigchld;
