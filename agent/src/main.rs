@@ -1,10 +1,13 @@
 //! The program that runs with privilege and inside sandboxes, in three roles: launcher, agent (PID 1), spawner.
 //!
-//! The first argument names the role; the spawner is a fork of the agent. Both roles are started with an empty
-//! environment and fixed descriptors, which `proto/launcher.proto` lists.
+//! The first argument names the role; the spawner is a fork of the agent. Launcher and agent are started with an empty
+//! environment and fixed descriptors, which `proto/launcher.proto` lists. `sweep` ends by itself: it removes what a
+//! launcher without power over files can't.
 
 mod filter;
+mod init;
 mod launcher;
+mod spawner;
 mod sys;
 
 use std::ffi::OsString;
@@ -15,6 +18,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
     match arguments.as_slice() {
         ["launcher"] => launcher::run(),
+        ["agent"] => init::run(),
         ["sweep", hash] => launcher::sweep(hash),
         ["--version"] => {
             println!("workspace-agent {}", env!("CARGO_PKG_VERSION"));

@@ -71,7 +71,7 @@ pub(crate) fn check(ground: &Ground, request: &Create, in_use: impl Fn(u32) -> b
 
 /// Makes the sandbox of a checked request.
 pub(crate) fn create(ground: &mut Ground, id: SandboxId, request: &Create) -> Result<Started, Fault> {
-    match rustix::fs::mkdirat(&ground.run, id.as_str(), FileMode::from_raw_mode(0o700)) {
+    match rustix::fs::mkdirat(&ground.run, id.as_str(), FileMode::from_raw_mode(0o711)) {
         Err(Errno::EXIST) => return Err(Fault::refused("run_directory", "the sandbox exists: destroy it first")),
         other => other.at("run_directory")?,
     }
@@ -115,8 +115,8 @@ fn make_files(ground: &Ground, id: SandboxId, block: u32) -> Result<Files, Fault
         let home = make(directory.as_fd(), "home", 0o700)?;
         if fresh {
             // Last: it may take our own right to write away.
-            let owner = Some(Uid::from_raw(ground.owner_id));
-            rustix::fs::chownat(&directory, "", owner, Some(Gid::ROOT), AtFlags::EMPTY_PATH)?;
+            let (owner, group) = (Uid::from_raw(ground.owner_id), Gid::from_raw(ground.owner_id));
+            rustix::fs::chownat(&directory, "", Some(owner), Some(group), AtFlags::EMPTY_PATH)?;
         }
         Ok(Files { workspace, home, fresh })
     });

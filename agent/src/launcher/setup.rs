@@ -11,7 +11,7 @@ use super::{privilege, rootfs, small_file};
 use crate::sys::clone::HolderStack;
 use crate::sys::fixed_fds;
 use crate::sys::mount::map_ids;
-use rustix::fs::{Mode as FileMode, OFlags};
+use rustix::fs::{Gid, Mode as FileMode, OFlags};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
@@ -58,7 +58,8 @@ pub(crate) fn prepare() -> Result<(Ground, Vec<OwnedFd>), Fault> {
     set_parent_process_death_signal(Some(Signal::KILL)).at("death_signal")?;
     // Fails only for a leader of a group, which then has a session of its own already or a parent that waits for it.
     let _ = setsid();
-    umask(FileMode::empty());
+    // The template's directories are made with the usual modes; what create makes has its own.
+    umask(FileMode::from_raw_mode(0o022));
     let (setup, program, sockets) = inherit()?;
     let mode = match WireMode::try_from(setup.mode) {
         Ok(WireMode::Root) => Mode::Root,
@@ -67,8 +68,13 @@ pub(crate) fn prepare() -> Result<(Ground, Vec<OwnedFd>), Fault> {
         _ => return Err(Fault::refused("setup", "unknown mode")),
     };
     check(&setup, mode)?;
-    if mode != Mode::Single {
-        rustix::thread::set_thread_groups(&[]).at("groups")?;
+    // The server's group, and nothing else, opens sandboxes/ and trash/: the launcher has no power over files.
+    match mode {
+        Mode::Root | Mode::Ranged => {
+            rustix::thread::set_thread_groups(&[Gid::from_raw(setup.owner_id)]).at("groups")?;
+        }
+        // One id has one group, and the kernel lets nobody change it.
+        Mode::Single => {}
     }
     let data_dir =
         String::from_utf8(setup.data_dir.to_vec()).map_err(|_| Fault::refused("setup", "data_dir is not UTF-8"))?;
@@ -79,6 +85,7 @@ pub(crate) fn prepare() -> Result<(Ground, Vec<OwnedFd>), Fault> {
     let cgroups = Cgroups::prepare(proc.as_fd(), &setup.hash, real_root, &mut notes);
     let networks = Networks::new(proc.as_fd()).at("network")?;
     let views = rootfs::build(&data_dir, proc.as_fd()).inspect_err(|_| cgroups.leave())?;
+    umask(FileMode::empty());
     let place = |name| small_file::place_at(views.data.as_fd(), name).at("data_dir");
     let (run, sandboxes, trash) = (place("run")?, place("sandboxes")?, place("trash")?);
     let mut ground = Ground {

@@ -52,7 +52,7 @@ impl DataDir {
             fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
         }
         for name in ["", "sandboxes", "trash"] {
-            chown(path.join(name), Some(owner_id), None).unwrap();
+            chown(path.join(name), Some(owner_id), Some(owner_id)).unwrap();
         }
         DataDir { path, hash, owner_id }
     }

@@ -287,7 +287,7 @@ fn the_launcher_keeps_seven_capabilities() {
     for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
         assert_eq!(u64::from_str_radix(&field(set), 16).unwrap(), expected, "{set}");
     }
-    assert_eq!(field("Groups:"), "");
+    assert_eq!(field("Groups:"), OWNER_ID.to_string());
     let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", launcher.process.id())).unwrap();
     assert_eq!(mounts.lines().count(), 2, "only / and /data: {mounts}");
     launcher.stop();
