@@ -29,7 +29,6 @@ use crate::spawner::enter::Gate;
 use crate::sys::watched::{Watched, watch};
 use leaf::{Leaf, Leaves};
 use reap::Reaper;
-use rustix::process::{Pid, Signal};
 use setup::Setup;
 use spawner_link::{Forked, SpawnerLink};
 use start::{Job, Started, Starter};
@@ -83,14 +82,6 @@ impl Agent {
                 agent.leaves.borrow_mut().give_back(leaf);
             }
         });
-    }
-
-    /// A spawner that can't be used any more. Closing its socket would end it, if it runs.
-    fn end_spawner(&self, spawner: Option<SpawnerLink>) {
-        let pid = spawner.as_ref().map(SpawnerLink::pid).filter(|pid| self.reaper.borrow().waits_for(*pid));
-        if let Some(pid) = pid.and_then(Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-        }
     }
 
     /// How many processes of this sandbox the kernel has ended for memory; 0 where that is not counted.
