@@ -103,7 +103,7 @@ pub(crate) fn run() -> ExitCode {
         }
     };
     // Before the runtime: its memory would be copied. SIGCHLD first, so that no end is missed.
-    let children = crate::sys::signal::child_signals();
+    let children = crate::sys::sigchld::child_signals();
     let listening = rustix::net::listen(&setup.listener, BACKLOG);
     let spawner = SpawnerLink::fork(&setup.gate);
     let runtime = tokio::runtime::Builder::new_current_thread()

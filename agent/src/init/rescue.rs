@@ -9,8 +9,8 @@ use super::start::Command;
 use crate::spawner::enter::{self, Gate};
 use crate::spawner::frame::{LENGTH_BYTES, Request};
 use crate::spawner::identity;
-use crate::sys::descriptors::{self, AtExec};
 use crate::sys::disposition;
+use crate::sys::fixed_fds::{self, AtExec};
 use crate::sys::spawn::{Failure, Order, Step, exec_here, exit, fork};
 use crate::sys::watched::watch;
 use rustix::io::Errno;
@@ -93,7 +93,7 @@ fn prepare(gate: &Gate, report: &OwnedFd) -> Result<(), Errno> {
     disposition::set_mask(u64::MAX)?;
     enter::enter(gate)?;
     // Over our copy of the listener, which the child has no use for.
-    descriptors::place(report.as_raw_fd(), REPORT, AtExec::Close)
+    fixed_fds::place(report.as_raw_fd(), REPORT, AtExec::Close)
 }
 
 /// `None`: the command runs.

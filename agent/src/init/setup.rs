@@ -6,7 +6,7 @@
 //! A wrong descriptor ends the start with one line on the log: a half-made sandbox must not look alive.
 
 use crate::spawner::enter::Gate;
-use crate::sys::descriptors;
+use crate::sys::fixed_fds;
 use crate::sys::spawn::SharedPid;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -56,10 +56,10 @@ fn at(what: &'static str) -> impl Fn(Errno) -> Fault {
 pub(crate) fn take() -> Result<Setup, Fault> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(at("undumpable"))?;
     rustix::thread::set_no_new_privs(true).map_err(at("no_new_privs"))?;
-    let listener = descriptors::take(LISTENER).map_err(at("descriptor 3: the listener"))?;
-    let link = descriptors::take(LINK).map_err(at("descriptor 4: the link"))?;
-    let user_namespace = descriptors::take(USER_NAMESPACE).map_err(at("descriptor 5: the user namespace"))?;
-    let pipe = descriptors::take(MESSAGE).map_err(at("descriptor 6: the message"))?;
+    let listener = fixed_fds::take(LISTENER).map_err(at("descriptor 3: the listener"))?;
+    let link = fixed_fds::take(LINK).map_err(at("descriptor 4: the link"))?;
+    let user_namespace = fixed_fds::take(USER_NAMESPACE).map_err(at("descriptor 5: the user namespace"))?;
+    let pipe = fixed_fds::take(MESSAGE).map_err(at("descriptor 6: the message"))?;
     for socket in [&listener, &link] {
         let is = (sockopt::socket_domain(socket), sockopt::socket_type(socket));
         if is != (Ok(AddressFamily::UNIX), Ok(SocketType::STREAM)) {
@@ -81,7 +81,7 @@ pub(crate) fn take() -> Result<Setup, Fault> {
             return Err(Errno::BADF);
         }
         taken.push(number);
-        descriptors::take(number)
+        fixed_fds::take(number)
     };
     let procs = message.procs_fds.iter().map(|fd| named(*fd)).collect::<Result<Vec<_>, _>>();
     let procs = procs.map_err(at("a descriptor of procs_fds"))?;

@@ -8,8 +8,8 @@
 pub(crate) mod enter;
 pub(crate) mod frame;
 
-use crate::sys::descriptors::{self, AtExec};
 use crate::sys::disposition;
+use crate::sys::fixed_fds::{self, AtExec};
 use crate::sys::spawn::{self, Identity, Order, SharedPid, Stack, Step};
 use enter::Gate;
 use frame::{LENGTH_BYTES, Reply, Request};
@@ -31,8 +31,8 @@ pub(crate) fn run(gate: &Gate, socket: OwnedFd) -> ! {
     let entered = disposition::set_mask(u64::MAX)
         .and_then(|()| rustix::process::setsid().map(drop))
         .and_then(|()| enter::enter(gate))
-        .and_then(|()| descriptors::place(socket.as_raw_fd(), SOCKET, AtExec::Close))
-        .and_then(|()| descriptors::close_from(SOCKET + 1))
+        .and_then(|()| fixed_fds::place(socket.as_raw_fd(), SOCKET, AtExec::Close))
+        .and_then(|()| fixed_fds::close_from(SOCKET + 1))
         .and_then(|()| Stack::new());
     // Its number may be closed by now; the copy at SOCKET is the one we keep.
     std::mem::forget(socket);
