@@ -282,7 +282,7 @@ fn stdio(order: &Order<'_>, close_from: i32) -> Result<(), Errno> {
     rustix::stdio::dup2_stdout(order.stdio[1])?;
     rustix::stdio::dup2_stderr(order.stdio[2])?;
     // Closed now, not by exec: the working directory could name one of them by /proc/self/fd.
-    super::descriptors::close_from(close_from)
+    super::fixed_fds::close_from(close_from)
 }
 
 fn become_identity(identity: Identity) -> Result<(), Errno> {
