@@ -36,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) without_leaves: bool,
     /// A v1 memory cgroup with this limit.
     pub(crate) memory_bytes: Option<u64>,
+    /// Commands have the agent's own id, 1000 inside.
+    pub(crate) single_id: bool,
     /// A v1 pids cgroup with this limit.
     pub(crate) pids: Option<u32>,
 }
@@ -66,9 +68,14 @@ impl Sandbox {
         let listener: OwnedFd = UnixListener::bind(&socket).unwrap().into();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let theirs: OwnedFd = theirs.into();
-        let namespace = inner_user_namespace();
+        let namespace = inner_user_namespace(options.single_id);
         let mut cgroups = Vec::new();
-        let mut setup = AgentSetup { sandbox_id: SANDBOX_ID.to_owned(), cpu_count: 1, ..AgentSetup::default() };
+        let mut setup = AgentSetup {
+            sandbox_id: SANDBOX_ID.to_owned(),
+            cpu_count: 1,
+            single_id: options.single_id,
+            ..AgentSetup::default()
+        };
         let mut more: Vec<OwnedFd> = Vec::new();
         if !options.without_leaves {
             let path = mounted("cgroup2", None).join(&name);
@@ -194,7 +201,7 @@ fn start_agent(all: &[OwnedFd]) -> Child {
 }
 
 /// Inside 0 is the host's 1, and so on: as the launcher makes it, with the host in the place of a block.
-fn inner_user_namespace() -> OwnedFd {
+fn inner_user_namespace(single_id: bool) -> OwnedFd {
     let mut holder = Command::new("unshare")
         .args(["--user", "--", "cat"])
         .stdin(Stdio::piped())
@@ -205,8 +212,11 @@ fn inner_user_namespace() -> OwnedFd {
     // What comes back says that the namespace is made.
     holder.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     let path = |name: &str| format!("/proc/{}/{name}", holder.id());
+    if single_id {
+        fs::write(path("setgroups"), "deny").unwrap();
+    }
     for map in ["gid_map", "uid_map"] {
-        fs::write(path(map), "0 1 65535").unwrap();
+        fs::write(path(map), if single_id { "1000 0 1" } else { "0 1 65535" }).unwrap();
     }
     let namespace = rustix::fs::open(path("ns/user"), OFlags::RDONLY, Mode::empty()).unwrap();
     holder.kill().unwrap();
