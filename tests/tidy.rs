@@ -104,6 +104,9 @@ rules! {
     decisions_have_one_form = text::decisions,
         broken by [("docs/decisions/1-a.md", "# A"), ("docs/decisions/0001-use-a.md", "# A\n\n## Status\n"), ("docs/decisions/0002-use-a.md", text::DECISION_FORM)],
         kept by [("docs/decisions/0001-use-a.md", text::DECISION_FORM)];
+    claims_have_tests = text::claims,
+        broken by [("tests/escape/main.rs", "fn n01_no_real_root() {}")],
+        kept by [("core/src/a.rs", "")];
     links_lead_somewhere = text::links,
         broken by [("docs/a.md", "[b](b.md)"), ("README.md", "see `tests/none/a.rs`")],
         kept by [("docs/a.md", "[self](a.md#x) [web](https://example.org) `docs/a.md`")];

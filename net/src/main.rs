@@ -35,7 +35,7 @@ enum Command {
 fn main() -> ExitCode {
     match parse() {
         Ok(Command::Serve(at_end)) => serve::run(at_end),
-        Ok(Command::Doctor { json }) => doctor(json),
+        Ok(Command::Doctor { json }) => command::doctor::run(Config::from_env(std::env::vars_os()), json),
         Ok(Command::Probe(name)) => command::doctor::probe(&name),
         Ok(Command::Help) => {
             print!("{HELP}{}", workspace_core::config::variables::help());
@@ -50,12 +50,6 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-/// Without a usable configuration the machine can be looked at all the same.
-fn doctor(json: bool) -> ExitCode {
-    let config = Config::from_env(std::env::vars_os());
-    command::doctor::run(config.as_ref().ok().map(|config| config.data_dir.as_path()), json)
 }
 
 fn parse() -> Result<Command, lexopt::Error> {

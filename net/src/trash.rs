@@ -22,7 +22,13 @@ pub(crate) fn start(data_dir: &Path) -> std::io::Result<flume::Sender<()>> {
 }
 
 fn empty(dir: &Path) {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries.flatten(),
+        Err(error) => {
+            tracing::warn!(path = %dir.display(), %error, "the trash cannot be read");
+            return;
+        }
+    };
     for path in entries.map(|entry| entry.path()).collect::<Vec<PathBuf>>() {
         if let Err(error) = std::fs::remove_dir_all(&path) {
             tracing::warn!(path = %path.display(), %error, "not removed; the next start tries again");

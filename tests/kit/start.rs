@@ -24,6 +24,8 @@ pub(crate) struct Builder {
     pub(super) refuse_io_uring: bool,
     /// First and count of the ids that subuid and subgid give to the user.
     pub(super) subordinate_ids: Option<(u32, u32)>,
+    /// Size of the file system that holds the data directory, where it has one of its own.
+    pub(super) disk_bytes: Option<u64>,
 }
 
 /// A start that ended by itself.
@@ -71,6 +73,13 @@ impl Builder {
         self
     }
 
+    /// Puts the data directory on a file system of its own of this size, in a mount namespace that only this server
+    /// sees. It lives as long as the supervisor. Needs root.
+    pub(crate) fn disk_bytes(mut self, bytes: u64) -> Builder {
+        self.disk_bytes = Some(bytes);
+        self
+    }
+
     /// Starts it and waits until it answers; panics with its log when it does not.
     #[track_caller]
     pub(crate) fn start(self) -> Server {
@@ -84,6 +93,7 @@ impl Builder {
         let root = self.make_root();
         let data_dir = self.data_dir.clone().unwrap_or_else(|| root.join("data"));
         let child = self.spawn(&root, &data_dir);
+        let data_dir = self.seen_from_outside(data_dir, child.id());
         let address = Mutex::new(SocketAddr::from(([127, 0, 0, 1], 0)));
         let (idle, seen) = (Mutex::default(), Mutex::default());
         let mut server =
@@ -151,15 +161,32 @@ impl Builder {
         command.spawn().expect("start the server")
     }
 
+    /// A mount that only the server sees is reached through its root.
+    fn seen_from_outside(&self, data_dir: PathBuf, pid: u32) -> PathBuf {
+        match self.disk_bytes {
+            Some(_) => PathBuf::from(format!("/proc/{pid}/root{}", data_dir.display())),
+            None => data_dir,
+        }
+    }
+
     /// The program with its arguments, as the user that was asked for.
     fn command(&self, root: &Path) -> Command {
         let program = self.program(root);
+        let own_mounts = |script: &str| {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", script, "sh"]).arg(root);
+            command
+        };
         let mut command = match (self.uid, self.subordinate_ids) {
+            (None, _) if self.disk_bytes.is_some() => {
+                let mut command = own_mounts(WITH_OWN_DISK);
+                command.arg(self.disk_bytes.unwrap_or_default().to_string()).arg(program);
+                command
+            }
             (Some(uid), Some((first, count))) => {
                 write_user_files(root, uid, first, count);
-                let mut command = Command::new("unshare");
-                command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", AS_USER_WITH_RANGE, "sh"]);
-                command.arg(root).arg(uid.to_string()).arg(program);
+                let mut command = own_mounts(AS_USER_WITH_RANGE);
+                command.arg(uid.to_string()).arg(program);
                 command
             }
             (Some(uid), None) => {
@@ -195,6 +222,12 @@ const AS_USER_WITH_RANGE: &str = r#"
     root=$1 uid=$2; shift 2
     mount --bind "$root/passwd" /etc/passwd && mount --bind "$root/ids" /etc/subuid && mount --bind "$root/ids" /etc/subgid &&
     exec setpriv --reuid "$uid" --regid "$uid" --clear-groups "$@"
+"#;
+
+/// Mounts a small file system where the data directory will be, and then is the server: the pid stays.
+const WITH_OWN_DISK: &str = r#"
+    root=$1 bytes=$2; shift 2
+    mkdir "$root/data" && mount -t tmpfs -o "size=$bytes" disk "$root/data" && exec "$@"
 "#;
 
 fn write_user_files(root: &Path, uid: u32, first: u32, count: u32) {

@@ -8,6 +8,7 @@ mod kit;
 mod bad_input;
 mod config;
 mod crash;
+mod disk;
 mod framing;
 mod leaks;
 mod openapi;

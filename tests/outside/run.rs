@@ -165,7 +165,7 @@ fn users_are_user_and_root_of_the_sandbox() {
     assert_eq!((&read["stdout"], &read["exit_code"]), (&json!(""), &json!(1)), "root's file is not user's");
     let chown = json!({"command": "sh", "args": ["-c", "chown user:user /workspace/r && stat -c %u:%g /workspace/r"], "user": "root"});
     assert_eq!(ids(chown), "1000:1000");
-    for wrong in ["", "nobody-such", "1001", "-1", "4294967295", "1000:0", "0:0", "root\n"] {
+    for wrong in ["", "nobody-such", "1001", "-1", "00", "4294967295", "1000:0", "0:0", "root\n"] {
         let answer =
             server.post(&format!("/api/v1/sandboxes/{id}/process/run"), &json!({"command": "id", "user": wrong}));
         assert_eq!(answer.status, 400, "{wrong:?}: {}", answer.text());

@@ -181,6 +181,37 @@ fn endless_output_costs_bounded_memory() {
     assert_eq!(server.sh(&id, "echo well"), "well");
 }
 
+#[test]
+fn delete_is_quick_whatever_runs() {
+    let _turn = turn::heavy();
+    let server = Server::start();
+    let stubborn = [
+        "trap '' TERM INT HUP QUIT; (while :; do :; done) & (while :; do :; done) & wait",
+        "for i in $(seq 200); do setsid sleep 7006 & done; kill -STOP $(jobs -p); wait",
+        "mkfifo /tmp/p; for i in $(seq 50); do (setsid cat /tmp/p &) ; done; sleep 7006",
+    ];
+    for script in stubborn {
+        let id = server.create(json!({}));
+        std::thread::scope(|scope| {
+            let body = json!({"command": "sh", "args": ["-c", script]});
+            let run = scope.spawn(|| server.post(&run_path(&id), &body));
+            until("it runs", 20, || {
+                server
+                    .own_processes()
+                    .iter()
+                    .filter(|p| p.status("Uid").is_some_and(|uid| uid % 65_536 == 1001))
+                    .count()
+                    >= 3
+            });
+            let started = Instant::now();
+            server.delete(&id);
+            assert!(started.elapsed() < Duration::from_secs(5), "{script}: {:?}", started.elapsed());
+            run.join().expect("the waiting call is answered");
+        });
+        until("nothing of it is left", 5, || alive(&server, "sleep 7006") == 0 && alive(&server, "cat /tmp/p") == 0);
+    }
+}
+
 /// Whether the kernel holds this limit here; says so when the test must be skipped.
 fn enforced(server: &Server, id: &str, limit: &str) -> bool {
     let sandbox: Value = server.get(&format!("/api/v1/sandboxes/{id}")).expect(200).json();

@@ -83,7 +83,7 @@ fn closing_is_said_and_done() {
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     assert!(asked.is_closed());
     let mut old = server.client();
-    old.send(b"GET /api/v1/health HTTP/1.0\r\n\r\n").expect("send");
+    old.send(b"GET /api/v1/health HTTP/1.0\r\nHost: localhost\r\n\r\n").expect("send");
     assert_eq!(old.response("GET").expect("answer").status, 200);
     assert!(old.is_closed(), "HTTP/1.0 without keep-alive closes");
     let mut blank = server.client();

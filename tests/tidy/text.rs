@@ -5,6 +5,8 @@ use crate::tree::{File, Tree};
 const LOCK_SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";
 const COMMANDS: &[&str] = &["cargo run --release", "./tests/run"];
 const DECISION_PARTS: &[&str] = &["Status", "Question", "Measured", "Choice", "Price", "What would change our mind"];
+/// Attacks N01 to N25.
+const ATTACKS: u32 = 25;
 /// The smallest page that has the form.
 pub(crate) const DECISION_FORM: &str =
     "# 1 A\n\n## Status\n\n## Question\n\n## Measured\n\n## Choice\n\n## Price\n\n## What would change our mind\n";
@@ -120,6 +122,27 @@ pub(crate) fn decisions(tree: &Tree) -> Vec<String> {
         let parts: Vec<&str> = page.text.lines().filter_map(|l| l.strip_prefix("## ")).map(str::trim).collect();
         if parts != DECISION_PARTS {
             findings.push(format!("{}: the parts are {DECISION_PARTS:?}, here {parts:?}", page.path));
+        }
+    }
+    findings
+}
+
+/// Each attack of the first version is a claim in docs/security.md and a test that begins with its number, as soon as
+/// there are such tests. A claim without one says `no test yet`.
+pub(crate) fn claims(tree: &Tree) -> Vec<String> {
+    let tests: Vec<&File> = tree.files.iter().filter(|f| f.path.starts_with("tests/escape/")).collect();
+    if tests.is_empty() {
+        return Vec::new();
+    }
+    let claims = tree.get("docs/security.md").map_or("", |f| &f.text);
+    let mut findings = Vec::new();
+    for number in 1..=ATTACKS {
+        let (claim, test) = (format!("| N{number:02} |"), format!("n{number:02}"));
+        match claims.lines().find(|line| line.starts_with(&claim)) {
+            None => findings.push(format!("docs/security.md: N{number:02} is missing")),
+            Some(line) if line.contains("no test yet") => {}
+            Some(_) if tests.iter().any(|f| f.path.contains(&test) || f.text.contains(&test)) => {}
+            Some(_) => findings.push(format!("docs/security.md: N{number:02} has no test {test}… in tests/escape")),
         }
     }
     findings

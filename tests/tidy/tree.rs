@@ -61,13 +61,21 @@ impl File {
         code_of(&self.text)
     }
 
-    /// The code before the first `#[cfg(test)] mod`.
+    /// The code without its `#[cfg(test)]` items; lines stay where they are.
     pub(crate) fn code_without_tests(&self) -> String {
-        let code = self.code();
-        match code.find("#[cfg(test)]\nmod ") {
-            Some(end) => code[..end].to_owned(),
-            None => code,
+        let (mut in_test, mut kept) = (false, String::new());
+        for line in self.code().lines() {
+            in_test |= line == "#[cfg(test)]";
+            if in_test {
+                // rustfmt ends an item at the margin: a bracket, or a semicolon on its only line.
+                let one_line = !line.starts_with(['#', ' ', '}']) && (line.ends_with(';') || line.ends_with('}'));
+                in_test = line != "}" && !one_line;
+            } else {
+                kept.push_str(line);
+            }
+            kept.push('\n');
         }
+        kept
     }
 
     /// `path:line: text` for each line of `code` where `wrong` holds.
@@ -184,6 +192,15 @@ fn character_end(bytes: &[u8], at: usize) -> usize {
         }
         None => at,
     }
+}
+
+#[test]
+fn test_items_are_left_out() {
+    let text =
+        "a\n#[cfg(test)]\nuse b;\nc\n#[cfg(test)]\npub(crate) fn d() {\n    e;\n}\nf\n#[cfg(test)]\nmod g {}\nh\n";
+    let file = File { path: String::new(), text: text.into() };
+    assert_eq!(file.code_without_tests().split_whitespace().collect::<String>(), "acfh");
+    assert_eq!(file.code_without_tests().lines().count(), 12);
 }
 
 #[test]

@@ -80,6 +80,11 @@ impl<T> Inbox<T> {
         self.calls.recv_async().await.ok()
     }
 
+    /// The next call, blocking this thread; for owners that are plain threads.
+    pub fn next_blocking(&self) -> Option<Call<T>> {
+        self.calls.recv().ok()
+    }
+
     /// The next call if there is one now.
     pub fn try_next(&self) -> Option<Call<T>> {
         self.calls.try_recv().ok()

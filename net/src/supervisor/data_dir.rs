@@ -53,8 +53,13 @@ impl DataDir {
     pub fn prepare(&self, ids: &Identities) -> Result<(), String> {
         let failed = |name: &str, error: rustix::io::Errno| format!("{}/{name}: {error}", self.path.display());
         let owner = Uid::from_raw(ids.owner_id);
-        // The launcher has no power over files but its group: it makes and moves a sandbox's directory by group 0.
-        for (name, uid, mode) in [("run", Uid::ROOT, 0o755), ("sandboxes", owner, 0o770), ("trash", owner, 0o770)] {
+        let group = Gid::from_raw(ids.owner_id);
+        // The launcher has no power over files: it makes and moves a sandbox's directory as a member of the group.
+        // The server reaches agents' sockets in run/ but can change nothing there.
+        let root = (Uid::ROOT, Gid::ROOT);
+        for (name, (uid, gid), mode) in
+            [("run", root, 0o755), ("sandboxes", (owner, group), 0o770), ("trash", (owner, group), 0o770)]
+        {
             match mkdirat(&self.fd, name, Mode::from_raw_mode(mode)) {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(error) => return Err(failed(name, error)),
@@ -64,8 +69,7 @@ impl DataDir {
             if is_dir != libc::S_IFDIR {
                 return Err(failed(name, rustix::io::Errno::NOTDIR));
             }
-            chownat(&self.fd, name, Some(uid), Some(Gid::ROOT), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|e| failed(name, e))?;
+            chownat(&self.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(|e| failed(name, e))?;
             chmod(self.path.join(name), Mode::from_raw_mode(mode)).map_err(|e| failed(name, e))?;
         }
         rustix::fs::fchown(&self.fd, Some(owner), Some(Gid::from_raw(ids.owner_id))).map_err(|e| failed("", e))?;

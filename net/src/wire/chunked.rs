@@ -103,13 +103,11 @@ impl Decoder {
 /// Takes a line off the front, without its CRLF.
 fn take_line(input: &mut BytesMut) -> Result<Option<BytesMut>, Malformed> {
     let window = &input[..input.len().min(LINE_BYTES_MAX + 2)];
-    let Some(end) = window.iter().position(|b| matches!(b, b'\r' | b'\n')) else {
-        return if window.len() > LINE_BYTES_MAX {
-            Err(Malformed("a chunk line longer than 256 bytes"))
-        } else {
-            Ok(None)
-        };
-    };
+    let end = window.iter().position(|b| matches!(b, b'\r' | b'\n'));
+    if end.unwrap_or(window.len()) > LINE_BYTES_MAX {
+        return Err(Malformed("a chunk line longer than 256 bytes"));
+    }
+    let Some(end) = end else { return Ok(None) };
     match (window[end], window.get(end + 1)) {
         (b'\r', Some(b'\n')) => {
             let line = input.split_to(end);
@@ -195,6 +193,8 @@ mod tests {
             assert!(decode(&[bytes]).is_err(), "{:?}", String::from_utf8_lossy(bytes));
         }
         assert!(decode(&[b"5;", &[b'e'; 4096]]).is_err());
+        // Once taken for a line whose end was still to come, for ever.
+        assert!(decode(&[&[b'f'; 257], b"\r\n"]).is_err());
     }
 
     #[test]

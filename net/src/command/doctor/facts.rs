@@ -10,8 +10,12 @@ use rustix::process::{PidfdFlags, Resource, getpid, getrlimit, pidfd_open};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use workspace_core::config::Config;
 
+/// Where data and engine would be, were the environment well-formed.
+const DATA_DIR: &str = "data";
+const DOCKER_HOST: &str = "unix:///var/run/docker.sock";
 /// The settings that the rows read, by their sysctl(8) names.
 const SYSCTLS: &[&str] = &[
     "fs.inotify.max_user_instances",
@@ -68,10 +72,14 @@ pub(super) struct Facts {
     pub(super) cgroups: Cgroups,
     pub(super) data: DataMount,
     pub(super) docker: Outcome,
+    /// What the environment's check had to remark, or the line with which it stops the start.
+    pub(super) configuration: Result<Vec<String>, String>,
 }
 
 impl Facts {
-    pub(super) fn read(data_dir: &Path) -> Facts {
+    pub(super) fn read(config: Result<Config, String>) -> Facts {
+        let data_dir = config.as_ref().map_or_else(|_| PathBuf::from(DATA_DIR), |c| c.data_dir.clone());
+        let docker_host = config.as_ref().map_or(DOCKER_HOST, |c| &c.docker_host);
         let uid = rustix::process::geteuid().as_raw();
         let gid = rustix::process::getegid().as_raw();
         let user = user_of(&text("/etc/passwd"), uid).unwrap_or_else(|| uid.to_string());
@@ -80,7 +88,7 @@ impl Facts {
         let subordinate = Subordinate::read(&user, uid);
         let plan = IdPlan::choose(uid, gid, capabilities, &text("/proc/self/uid_map"), &subordinate);
         let mounts = text("/proc/self/mountinfo");
-        let data = DataMount::of(data_dir, &mounts);
+        let data = DataMount::of(&data_dir, &mounts);
         let kernel = kernel_version(&text("/proc/sys/kernel/osrelease"));
         Facts {
             uid,
@@ -101,7 +109,8 @@ impl Facts {
             memory_available_bytes: memory_available(&text("/proc/meminfo")).unwrap_or(0),
             cgroups: Cgroups::read(&mounts, &text("/proc/self/cgroup"), uid == 0, kernel),
             data,
-            docker: docker(),
+            docker: docker(docker_host),
+            configuration: config.map(|c| c.warnings),
         }
     }
 
@@ -147,10 +156,11 @@ fn container() -> Option<&'static str> {
     std::env::var_os("KUBERNETES_SERVICE_HOST").map(|_| "Kubernetes")
 }
 
-fn docker() -> Outcome {
-    let url = std::env::var("WORKSPACE_DOCKER_HOST").or_else(|_| std::env::var("WORKSPACE_DOCKER_SOCKET"));
-    let url = url.unwrap_or_else(|_| "unix:///var/run/docker.sock".into());
-    let Some(path) = url.strip_prefix("unix://") else { return Outcome::NotTried };
+fn docker(host: &str) -> Outcome {
+    let path = host.strip_prefix("unix://").unwrap_or(host);
+    if !path.starts_with('/') {
+        return Outcome::NotTried;
+    }
     match UnixStream::connect(path) {
         Ok(_) => Outcome::Works,
         Err(error) => Outcome::Fails(error.raw_os_error().unwrap_or(libc::EIO)),
@@ -210,6 +220,7 @@ pub(super) fn good() -> Facts {
         cgroups: Cgroups::good(),
         data: DataMount::good(),
         docker: Outcome::Fails(libc::ENOENT),
+        configuration: Ok(Vec::new()),
     }
 }
 

@@ -17,15 +17,13 @@ mod verdict;
 use facts::Facts;
 use report::Report;
 use std::ffi::OsStr;
-use std::path::Path;
 use std::process::ExitCode;
+use workspace_core::config::Config;
 
-/// Where the server keeps its data when nobody says otherwise.
-const DATA_DIR: &str = "data";
-
-/// Prints what this machine can do. Success: sandboxes can run here.
-pub fn run(data_dir: Option<&Path>, json: bool) -> ExitCode {
-    let facts = Facts::read(data_dir.unwrap_or(Path::new(DATA_DIR)));
+/// Prints what this machine can do under this environment; the error of a refused one is a row of the report.
+/// Success: sandboxes can run here.
+pub fn run(config: Result<Config, String>, json: bool) -> ExitCode {
+    let facts = Facts::read(config);
     let report = judge(&facts);
     if json {
         println!("{}", report.to_json());
@@ -42,7 +40,8 @@ pub fn probe(name: &OsStr) -> ExitCode {
 
 /// From facts to rows, and from rows to what `serve` will do.
 fn judge(facts: &Facts) -> Report {
-    let mut rows = kernel::rows(facts);
+    let mut rows = vec![storage::configuration(facts)];
+    rows.extend(kernel::rows(facts));
     rows.extend(namespaces::rows(facts));
     rows.push(ids::row(facts));
     rows.extend(cgroups::rows(facts));

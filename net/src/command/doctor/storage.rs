@@ -5,6 +5,8 @@ use super::kernel::name_of;
 use super::report::Row;
 use std::path::{Path, PathBuf};
 
+pub(super) const CONFIGURATION: &str = "configuration";
+
 /// The mount that holds the data directory, or will hold it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DataMount {
@@ -57,6 +59,15 @@ fn mount_of(folder: &Path, mountinfo: &str) -> Option<(String, String)> {
 /// mountinfo writes a blank as \040.
 fn unescape(path: &str) -> String {
     path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+/// Whether the environment would let `serve` start.
+pub(super) fn configuration(facts: &Facts) -> Row {
+    match &facts.configuration {
+        Ok(warnings) if warnings.is_empty() => Row::ok(CONFIGURATION, "the environment's variables are well-formed"),
+        Ok(warnings) => Row::limited(CONFIGURATION, warnings.join("; ")),
+        Err(line) => Row::missing(CONFIGURATION, line.clone()).mend("correct or unset the variable"),
+    }
 }
 
 pub(super) fn rows(facts: &Facts) -> Vec<Row> {
@@ -114,6 +125,16 @@ mod tests {
         assert_eq!(kind("/srvx"), "ext4");
         assert_eq!(kind("/srv/my data/y"), "btrfs");
         assert_eq!(mount_of(Path::new("/"), ""), None);
+    }
+
+    #[test]
+    fn a_variable_that_stops_the_start_is_told() {
+        let mut facts = good();
+        assert_eq!(configuration(&facts).level, Level::Ok);
+        facts.configuration = Err("WORKSPACE_HTTP_PORT=x: 0..=65535".into());
+        assert_eq!((configuration(&facts).level, configuration(&facts).why.contains("PORT=x")), (Level::Missing, true));
+        facts.configuration = Ok(vec!["NFS_SERVER is never read".into()]);
+        assert_eq!(configuration(&facts).level, Level::Limited);
     }
 
     #[test]

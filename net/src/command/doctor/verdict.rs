@@ -5,9 +5,10 @@ use super::facts::{Facts, Outcome};
 use super::ids::IdPlan;
 use super::namespaces::{PROC, USER};
 use super::report::{Cap, Level, Mode, Row, Serve};
+use super::storage::CONFIGURATION;
 
 /// Without one of these no sandbox can run.
-const NEEDED: &[&str] = &[USER, PROC, "openat2", "pidfd", "data directory"];
+const NEEDED: &[&str] = &[CONFIGURATION, USER, PROC, "openat2", "pidfd", "data directory"];
 
 pub(super) fn serve(facts: &Facts, rows: &[Row]) -> Serve {
     let missing = |row: &&Row| row.level == Level::Missing && NEEDED.contains(&row.name);

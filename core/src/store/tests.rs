@@ -1,0 +1,403 @@
+//! Is everything that was acknowledged there, whatever happened to the process, the disk or the file?
+
+use super::env::{Failure, Gate};
+use super::record::tests::sample;
+use super::*;
+use crate::sandbox::State;
+use crate::shard::mailbox::block_on;
+use futures_util::future::join_all;
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// A directory that is removed at the end.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Dir {
+        let path = std::env::temp_dir().join(format!("workspace-store-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Dir(path)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("workspace.mdb")
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Closes a store and waits until its threads have let go of the file.
+fn close(store: Store) {
+    let gate = Arc::downgrade(&store.gate);
+    store.close();
+    while gate.strong_count() > 0 {
+        std::thread::yield_now();
+    }
+}
+
+fn page(store: &Store, filter: &ListFilter) -> RecordPage {
+    block_on(store.list(filter.clone())).unwrap()
+}
+
+fn once(key: &str, digest: u64) -> Idempotency {
+    Idempotency { key: key.into(), digest }
+}
+
+#[test]
+fn what_was_put_is_there_and_what_was_removed_is_not() {
+    let dir = Dir::new("put");
+    let store = Store::open(&dir.file()).unwrap();
+    let (a, b) = (sample(1), sample(2));
+    block_on(store.put(a.clone())).unwrap();
+    block_on(store.put(b.clone())).unwrap();
+    block_on(store.put(Record { state: State::Error, ..a.clone() })).unwrap();
+    assert_eq!(store.get(&a.id).unwrap().unwrap().state, State::Error);
+    block_on(store.remove(b.id)).unwrap();
+    block_on(store.remove(b.id)).unwrap();
+    assert_eq!(store.get(&b.id).unwrap(), None);
+    let other = store.clone();
+    close(store);
+    assert_eq!(block_on(other.put(b)).unwrap_err().reason, Reason::DatabaseError);
+    drop(other);
+    let store = Store::open(&dir.file()).unwrap();
+    assert_eq!(store.all().unwrap(), [Record { state: State::Error, ..a }]);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&dir.file().metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn ten_thousand_puts_are_grouped_and_order_is_kept() {
+    let dir = Dir::new("many");
+    let store = Store::open(&dir.file()).unwrap();
+    for from in (0..10_000).step_by(1000) {
+        let puts: Vec<_> = (from..from + 1000).map(|n| store.put(sample(n))).collect();
+        assert!(block_on(join_all(puts)).iter().all(Result::is_ok));
+    }
+    let all = store.all().unwrap();
+    assert_eq!(all.len(), 10_000);
+    assert!(all.is_sorted_by_key(|record| (record.created_at_us, record.id)));
+    // Two writes of one sandbox, not waited for: the last one stays.
+    let last: Vec<_> = (0..900).map(|n| store.put(Record { timeout: n, ..sample(7) })).collect();
+    assert!(block_on(join_all(last)).iter().all(Result::is_ok));
+    assert_eq!(store.get(&sample(7).id).unwrap().unwrap().timeout, 899);
+}
+
+#[test]
+fn a_full_queue_is_an_answer_and_dropping_a_future_undoes_nothing() {
+    let dir = Dir::new("full-queue");
+    let store = Store::open(&dir.file()).unwrap();
+    let large = || Record { name: "x".repeat(1 << 20), ..sample(1) };
+    let puts: Vec<_> = (0..200).map(|_| store.put(large())).collect();
+    let answers = block_on(join_all(puts));
+    assert!(answers.iter().any(|a| a.as_ref().is_err_and(|e| e.reason == Reason::Overloaded)), "never full");
+    assert!(answers.iter().all(|a| a.as_ref().is_ok_and(|()| true) || a.as_ref().is_err_and(|e| e.reason.retryable())));
+    drop(store.put(sample(2)));
+    block_on(store.put(sample(3))).unwrap();
+    assert!(store.get(&sample(2).id).unwrap().is_some());
+    assert_eq!(store.queued_bytes.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn pages_follow_each_other_and_count_all() {
+    let dir = Dir::new("pages");
+    let store = Store::open(&dir.file()).unwrap();
+    // The same instant for all: then the id decides.
+    let records: Vec<_> = (0..100).map(|n| Record { created_at_us: 5, dying: n == 99, ..sample(n) }).collect();
+    assert!(block_on(join_all(records.into_iter().map(|r| store.put(r)))).iter().all(Result::is_ok));
+    let even = vec![("even".to_string(), "true".to_string())];
+    for (state, metadata, total) in [
+        (None, vec![], 100),
+        (None, even.clone(), 50),
+        (Some(State::Running), vec![], 99),
+        (Some(State::Stopping), vec![], 1),
+        (Some(State::Paused), vec![], 0),
+        (Some(State::Running), even, 50),
+    ] {
+        let mut filter = ListFilter { state, metadata, limit: 7, after: None };
+        let mut seen = Vec::new();
+        loop {
+            let page = page(&store, &filter);
+            assert_eq!(page.total, total);
+            assert!(page.records.len() <= 7);
+            seen.extend(page.records.iter().map(|r| (r.created_at_us, r.id)));
+            match page.next {
+                Some(next) => filter.after = Some(next),
+                None => break,
+            }
+        }
+        assert_eq!(seen.len(), total);
+        assert!(seen.is_sorted_by(|a, b| a < b));
+    }
+    let exactly = page(&store, &ListFilter { limit: 100, ..ListFilter::default() });
+    assert_eq!((exactly.records.len(), exactly.next), (100, None));
+}
+
+#[test]
+fn a_key_makes_one_sandbox() {
+    let dir = Dir::new("keys");
+    let store = Store::open(&dir.file()).unwrap();
+    let create = |n: u64, key: &str, digest| block_on(store.put_create(sample(n), once(key, digest))).unwrap();
+    assert_eq!(create(1, "k", 7), PutCreate::Created);
+    assert_eq!(create(1, "k", 7), PutCreate::Created, "the same write again");
+    assert_eq!(create(2, "k", 7), PutCreate::Replayed(sample(1).id));
+    assert_eq!(create(2, "k", 8), PutCreate::Conflict);
+    assert_eq!(store.get(&sample(2).id).unwrap(), None, "nothing is written of a replay or a conflict");
+    assert_eq!(create(3, "other scope k", 8), PutCreate::Created);
+    // Deleted: the key stays used. Failed: it is free again.
+    block_on(store.remove(sample(1).id)).unwrap();
+    assert_eq!(create(4, "k", 7), PutCreate::Replayed(sample(1).id));
+    block_on(store.undo_create(sample(3).id)).unwrap();
+    assert_eq!(create(4, "other scope k", 9), PutCreate::Created);
+    // A thousand at once: one is created, the others learn which.
+    let same = join_all((0..1000).map(|n| store.put_create(sample(1000 + n), once("burst", 1))));
+    let answers: Vec<_> = block_on(same).into_iter().map(Result::unwrap).collect();
+    assert_eq!(answers[0], PutCreate::Created);
+    assert!(answers[1..].iter().all(|a| *a == PutCreate::Replayed(sample(1000).id)));
+    for bad in [String::new(), "x".repeat(481)] {
+        let refused = block_on(store.put_create(sample(5), once(&bad, 1))).unwrap_err();
+        assert_eq!(refused.reason, Reason::InvalidParameter);
+    }
+    assert_eq!(create(6, &"x".repeat(480), 1), PutCreate::Created);
+}
+
+#[test]
+fn keys_expire_and_are_bounded() {
+    let dir = Dir::new("expire");
+    let store = Store::open(&dir.file()).unwrap();
+    let at = |n: u64, created_at_us| Record { created_at_us, ..sample(n) };
+    let create = |record, key: &str| block_on(store.put_create(record, once(key, 1))).unwrap();
+    assert_eq!(create(at(1, 0), "k"), PutCreate::Created);
+    assert_eq!(create(at(2, idempotency::KEPT_US), "k"), PutCreate::Replayed(sample(1).id));
+    assert_eq!(create(at(3, idempotency::KEPT_US + 1), "k"), PutCreate::Created);
+    for n in 0..50 {
+        create(at(100 + n, n), &format!("old {n}"));
+    }
+    for n in 0..10 {
+        create(at(200 + n, 3 * idempotency::KEPT_US), &format!("new {n}"));
+    }
+    let kept = store.gate.with(|lmdb| {
+        let txn = lmdb.read()?;
+        Ok((lmdb.idempotency().len(&txn)?, lmdb.idempotency_order().len(&txn)?))
+    });
+    assert_eq!(kept, Ok((10, 10)), "expired keys are cleared as new ones come");
+}
+
+#[test]
+fn the_map_grows_when_it_is_full() {
+    let dir = Dir::new("grow");
+    let store = Store::start(Gate::open_with_map(&dir.file(), 256 << 10).unwrap()).unwrap();
+    let reading = store.clone();
+    let reader = std::thread::spawn(move || {
+        while reading.get(&sample(0).id).is_ok_and(|found| found.is_none_or(|r| r.name != "stop")) {}
+        reading.get(&sample(0).id).unwrap().unwrap().name
+    });
+    for from in (1..1001).step_by(100) {
+        let large = (from..from + 100).map(|n| store.put(Record { name: "x".repeat(4000), ..sample(n) }));
+        assert!(block_on(join_all(large)).iter().all(Result::is_ok));
+    }
+    block_on(store.put(Record { name: "stop".into(), ..sample(0) })).unwrap();
+    assert_eq!(reader.join().unwrap(), "stop");
+    assert_eq!(store.all().unwrap().len(), 1001);
+    assert!(store.fill_bytes().unwrap().1 > 4 << 20);
+    close(store);
+    assert_eq!(Store::open(&dir.file()).unwrap().all().unwrap().len(), 1001);
+}
+
+#[test]
+fn another_schema_or_record_version_stops_the_start_in_one_line() {
+    let dir = Dir::new("schema");
+    close(Store::open(&dir.file()).unwrap());
+    let change = |schema: u32| {
+        let gate = Gate::open_with_map(&dir.file(), 1 << 20).unwrap();
+        let changed = gate.with(|lmdb| {
+            let mut txn = lmdb.write()?;
+            lmdb.meta().put(&mut txn, b"schema", &schema.to_be_bytes())?;
+            lmdb.sandbox().put(&mut txn, sample(1).id.as_str().as_bytes(), &[9, 1, 2])?;
+            Ok(txn.commit()?)
+        });
+        changed.unwrap();
+    };
+    change(1);
+    let store = Store::open(&dir.file()).unwrap();
+    let line = store.all().unwrap_err().message;
+    assert!(line.contains(sample(1).id.as_str()) && line.contains("version 9") && !line.contains('\n'), "{line}");
+    assert_eq!(store.get(&sample(1).id).unwrap_err().reason, Reason::DatabaseError);
+    close(store);
+    change(7);
+    let line = Store::open(&dir.file()).err().unwrap().message;
+    assert!(line.contains("schema 7") && line.contains("knows 1") && !line.contains('\n'), "{line}");
+}
+
+/// Cut anywhere, or with any page overwritten: an error that says so, or a database that can be used. Never a crash.
+#[test]
+fn damaged_files_are_errors() {
+    let dir = Dir::new("damage");
+    let store = Store::open(&dir.file()).unwrap();
+    for n in 0..300 {
+        block_on(
+            store
+                .put_create(Record { name: "n".repeat(n as usize % 9 * 1000), ..sample(n) }, once(&format!("k{n}"), n)),
+        )
+        .unwrap();
+    }
+    block_on(join_all((0..100).map(|n| store.remove(sample(n * 2).id))));
+    close(store);
+    let whole = std::fs::read(dir.file()).unwrap();
+    let attempt = |bytes: &[u8]| {
+        std::fs::write(dir.file(), bytes).unwrap();
+        match Gate::open_with_map(&dir.file(), 64 << 20) {
+            Ok(gate) => {
+                let _ = super::reader::all(&gate).map(|all| all.len());
+                let _ = super::reader::list(&gate, &ListFilter { limit: 10, ..ListFilter::default() });
+                true
+            }
+            Err(Failure::Damaged(_) | Failure::Unknown(_) | Failure::Failed(_)) => false,
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    assert!(attempt(&whole), "the file as it was is whole");
+    assert!(attempt(&[]), "an empty file is a new database");
+    let pages = whole.len() / 4096;
+    assert!(pages > 100, "{pages}");
+    for cut in (0..pages).map(|page| page * 4096 + 1).chain([16, 100, 152, 4095, 8191]) {
+        assert!(!attempt(&whole[..cut]), "cut at {cut} of {}", whole.len());
+    }
+    let mut refused = 0;
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    for round in 0..400 {
+        let mut bytes = whole.clone();
+        let mut random = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) as usize
+        };
+        let page = random() % pages;
+        // The whole page, its head, or one word of it.
+        let (from, count) = [(0, 4096), (0, 24), (random() % 4088, 8)][round % 3];
+        bytes[page * 4096 + from..][..count].iter_mut().for_each(|byte| *byte = random() as u8);
+        refused += usize::from(!attempt(&bytes));
+    }
+    assert!(refused > 100, "{refused} of 400");
+    std::fs::write(dir.file(), b"this is no database, and long enough to be read as one ".repeat(100)).unwrap();
+    let line = Store::open(&dir.file()).err().unwrap().message;
+    assert!(line.contains("not a whole database") && !line.contains('\n'), "{line}");
+    std::fs::remove_file(dir.file()).unwrap();
+    std::os::unix::fs::symlink("elsewhere", dir.file()).unwrap();
+    assert!(Store::open(&dir.file()).err().unwrap().message.contains("symbolic link"));
+}
+
+/// Runs one of the two tests below in a process of its own.
+fn child(dir: &Dir, test: &str, wrapper: &[&str]) -> Command {
+    let program = std::env::current_exe().unwrap();
+    let mut line: Vec<&std::ffi::OsStr> = wrapper.iter().map(std::ffi::OsStr::new).collect();
+    line.push(program.as_os_str());
+    let mut command = Command::new(line[0]);
+    command.args(&line[1..]).args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    command.env("STORE_CHILD_DIR", &dir.0).stdout(Stdio::piped());
+    command
+}
+
+/// `kill -9` in the middle of puts, five times: all that was acknowledged is there.
+#[test]
+fn nothing_acknowledged_is_lost_by_kill() {
+    let dir = Dir::new("kill");
+    let mut acknowledged = Vec::new();
+    for round in 1..=5_usize {
+        let mut writing = child(&dir, "store::tests::child_writes", &[]).spawn().unwrap();
+        let mut lines = BufReader::new(writing.stdout.take().unwrap()).lines();
+        let enough = acknowledged.len() + 700 * round;
+        let mut number = || lines.find_map(|line| line.ok()?.strip_prefix("kept ")?.parse::<u64>().ok());
+        while acknowledged.len() < enough {
+            acknowledged.push(number().expect("the child ended by itself"));
+        }
+        writing.kill().unwrap();
+        while let Some(n) = number() {
+            acknowledged.push(n);
+        }
+        writing.wait().unwrap();
+        let store = Store::open(&dir.file()).unwrap();
+        for n in &acknowledged {
+            assert!(store.get(&sample(*n).id).unwrap().is_some(), "{n} of round {round}");
+        }
+        let all = store.all().unwrap().len();
+        assert_eq!(page(&store, &ListFilter { limit: 1, ..ListFilter::default() }).total, all);
+        close(store);
+    }
+}
+
+#[test]
+fn child_writes() {
+    let Some(dir) = std::env::var_os("STORE_CHILD_DIR") else { return };
+    let store = Store::open(&PathBuf::from(dir).join("workspace.mdb")).unwrap();
+    let from = store.all().unwrap().len() as u64 * 2;
+    for batch in 0.. {
+        let numbers: Vec<u64> = (0..50).map(|n| from + batch * 50 + n).collect();
+        let answers = block_on(join_all(numbers.iter().map(|n| store.put(sample(*n)))));
+        let mut out = std::io::stdout().lock();
+        for (n, answer) in numbers.iter().zip(answers) {
+            answer.unwrap();
+            writeln!(out, "kept {n}").unwrap();
+        }
+    }
+}
+
+/// A disk of 2 MiB: full is NoSpace, what was kept stays, and room makes it work again.
+#[test]
+fn a_full_disk_is_an_answer() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let dir = Dir::new("disk");
+    let mount = format!("mount -t tmpfs -o size=2m none '{}' && exec \"$0\" \"$@\"", dir.0.display());
+    // The mount lies in a mount namespace of its own and ends with it.
+    let filling = child(&dir, "store::tests::child_fills", &["unshare", "-m", "sh", "-c", &mount]).output();
+    let filled = match filling {
+        Ok(output) if output.status.code() == Some(1) => {
+            println!("skipped: no mount namespace here");
+            return;
+        }
+        Ok(output) => output,
+        Err(error) => panic!("unshare: {error}"),
+    };
+    let text = String::from_utf8_lossy(&filled.stdout).into_owned();
+    assert!(filled.status.success() && text.contains("filled and freed"), "{text}");
+}
+
+#[test]
+fn child_fills() {
+    let Some(dir) = std::env::var_os("STORE_CHILD_DIR").map(PathBuf::from) else { return };
+    let store = Store::open(&dir.join("workspace.mdb")).unwrap();
+    let ballast = dir.join("ballast");
+    std::fs::write(&ballast, vec![1; 512 << 10]).unwrap();
+    let mut kept = Vec::new();
+    for n in 0.. {
+        // Large and small in one batch: the small ones may still fit where the large one does not.
+        let large = Record { name: "x".repeat(60_000), ..sample(n * 2) };
+        let answers = block_on(join_all([store.put(large), store.put(sample(n * 2 + 1))]));
+        let full = answers.iter().any(Result::is_err);
+        for (answer, id) in answers.into_iter().zip([sample(n * 2).id, sample(n * 2 + 1).id]) {
+            match answer {
+                Ok(()) => kept.push(id),
+                Err(error) => assert_eq!(error.reason, Reason::NoSpace, "{error}"),
+            }
+        }
+        if full {
+            break;
+        }
+    }
+    assert!(kept.len() > 4, "{}", kept.len());
+    let all_there = |store: &Store| kept.iter().all(|id| store.get(id).unwrap().is_some());
+    assert!(all_there(&store), "kept records can be read on a full disk");
+    std::fs::remove_file(&ballast).unwrap();
+    block_on(store.put(Record { name: "x".repeat(60_000), ..sample(1_000_001) })).unwrap();
+    assert!(all_there(&store));
+    close(store);
+    assert!(all_there(&Store::open(&dir.join("workspace.mdb")).unwrap()), "and after a restart");
+    println!("filled and freed");
+}
