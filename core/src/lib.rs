@@ -4,14 +4,17 @@
 //! Reading order is the path of a request: configuration, names and failures, the shard, the sandbox, its processes,
 //! the store, the runtime.
 
+pub mod agent;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod id;
 pub mod process;
+pub mod runtime;
 pub mod sandbox;
 pub mod shard;
 pub mod store;
+pub mod template;
 
 pub use error::{Error, Reason};
 pub use id::{BASE32, SandboxId};

@@ -1,3 +1,71 @@
 //! The server's program: picks a command.
 
-fn main() {}
+use lexopt::{Arg, Parser};
+use std::ffi::OsString;
+use std::process::ExitCode;
+use workspace_core::config::Config;
+use workspace_server::command;
+use workspace_server::command::serve::{self, AtEnd};
+
+const HELP: &str = "\
+workspace-server: sandboxes for AI agents on any Linux machine
+
+Usage: workspace-server [COMMAND]
+
+Commands:
+  serve [--ephemeral]  Serve until Ctrl-C; the default. Sandboxes live on and are found again at the next start;
+                       with --ephemeral they are deleted at the end
+  doctor [--json]      Say what this machine can do, and how to mend what is missing
+
+Options:
+  -h, --help           Show this and the environment variables
+  -V, --version        Show the version
+
+Environment:
+";
+
+enum Command {
+    Serve(AtEnd),
+    Doctor { json: bool },
+    Probe(OsString),
+    Help,
+    Version,
+}
+
+fn main() -> ExitCode {
+    match parse() {
+        Ok(Command::Serve(at_end)) => serve::run(at_end),
+        Ok(Command::Doctor { json }) => command::doctor::run(Config::from_env(std::env::vars_os()), json),
+        Ok(Command::Probe(name)) => command::doctor::probe(&name),
+        Ok(Command::Help) => {
+            print!("{HELP}{}", workspace_core::config::variables::help());
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Version) => {
+            println!("workspace-server {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("workspace-server: {error}; `workspace-server --help` shows what is known");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn parse() -> Result<Command, lexopt::Error> {
+    let mut parser = Parser::from_env();
+    let mut command = None;
+    while let Some(arg) = parser.next()? {
+        command = Some(match (command, arg) {
+            (_, Arg::Short('h') | Arg::Long("help")) => return Ok(Command::Help),
+            (_, Arg::Short('V') | Arg::Long("version")) => return Ok(Command::Version),
+            (None, Arg::Value(name)) if name == "serve" => Command::Serve(AtEnd::Keep),
+            (None, Arg::Value(name)) if name == "doctor" => Command::Doctor { json: false },
+            (None, Arg::Value(name)) if name == "__probe" => Command::Probe(parser.value()?),
+            (None | Some(Command::Serve(_)), Arg::Long("ephemeral")) => Command::Serve(AtEnd::Delete),
+            (Some(Command::Doctor { .. }), Arg::Long("json")) => Command::Doctor { json: true },
+            (_, arg) => return Err(arg.unexpected()),
+        });
+    }
+    Ok(command.unwrap_or(Command::Serve(AtEnd::Keep)))
+}

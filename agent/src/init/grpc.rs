@@ -1,0 +1,104 @@
+//! How does one gRPC call look on h2, without a framework? A request message in, messages and a status out.
+//!
+//! gRPC over HTTP/2: status in the trailers, or, where nothing was sent, in the headers that end the stream.
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue, Response};
+use std::future::poll_fn;
+use std::time::Duration;
+use workspace_proto::Message;
+use workspace_proto::grpc_frame::{self, Decoder};
+
+/// Until a request has come whole.
+const REQUEST_WAIT: Duration = Duration::from_secs(30);
+const STATUS: &str = "grpc-status";
+const STATUS_MESSAGE: &str = "grpc-message";
+
+/// gRPC's codes that the agent uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    InvalidArgument = 3,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Unimplemented = 12,
+    Unavailable = 14,
+}
+
+/// Why a call failed; the message is ASCII without line ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status(pub(crate) Code, pub(crate) &'static str);
+
+/// The one request message of a call. `None`: the stream is gone.
+pub(crate) async fn read_request<M: Message + Default>(mut body: RecvStream) -> Option<Result<M, Status>> {
+    let read = async {
+        let mut decoder = Decoder::default();
+        loop {
+            match decoder.next_message::<M>() {
+                Ok(Some(message)) => return Some(Ok(message)),
+                Ok(None) => {}
+                Err(_) => return Some(Err(Status(Code::InvalidArgument, "not a message of this method"))),
+            }
+            match body.data().await {
+                Some(Ok(piece)) => {
+                    decoder.push(&piece);
+                    body.flow_control().release_capacity(piece.len()).ok()?;
+                }
+                Some(Err(_)) => return None,
+                None => return Some(Err(Status(Code::InvalidArgument, "the request ended too early"))),
+            }
+        }
+    };
+    tokio::time::timeout(REQUEST_WAIT, read).await.ok()?
+}
+
+/// Headers of a call that goes well so far.
+pub(crate) fn begin(respond: &mut SendResponse<Bytes>) -> Result<SendStream<Bytes>, h2::Error> {
+    respond.send_response(headers(None), false)
+}
+
+/// Ends a call that has sent nothing.
+pub(crate) fn refuse(respond: &mut SendResponse<Bytes>, status: Status) {
+    let _ = respond.send_response(headers(Some(status)), true);
+}
+
+/// Ends a call that went well.
+pub(crate) fn finish(stream: &mut SendStream<Bytes>) {
+    let mut trailers = HeaderMap::new();
+    trailers.insert(STATUS, HeaderValue::from_static("0"));
+    let _ = stream.send_trailers(trailers);
+}
+
+/// The whole answer of a unary call.
+pub(crate) async fn reply<M: Message>(respond: &mut SendResponse<Bytes>, message: &M) {
+    let Ok(mut stream) = begin(respond) else { return };
+    if send(&mut stream, grpc_frame::encode(message)).await.is_some() {
+        finish(&mut stream);
+    }
+}
+
+/// Sends all of `bytes` as the window allows. `None`: the stream is gone.
+pub(crate) async fn send(stream: &mut SendStream<Bytes>, mut bytes: Bytes) -> Option<()> {
+    while !bytes.is_empty() {
+        stream.reserve_capacity(bytes.len());
+        let mut capacity = stream.capacity();
+        if capacity == 0 {
+            capacity = poll_fn(|cx| stream.poll_capacity(cx)).await?.ok()?;
+        }
+        stream.send_data(bytes.split_to(capacity.min(bytes.len())), false).ok()?;
+    }
+    Some(())
+}
+
+fn headers(status: Option<Status>) -> Response<()> {
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    if let Some(Status(code, message)) = status {
+        headers.insert(STATUS, HeaderValue::from(code as u16));
+        headers.insert(STATUS_MESSAGE, HeaderValue::from_static(message));
+    }
+    response
+}

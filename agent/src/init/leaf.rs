@@ -1,0 +1,179 @@
+//! How does a command end with all its descendants? Each lives in a leaf of its own, a v2 cgroup below the sandbox's:
+//! one write to `cgroup.kill` reaches whatever has forked, detached or changed its session.
+//!
+//! ```text
+//! take ──► in use ──► give_back ──► populated 0 ──► idle (reused: 0-40 us instead of 92) ──► rmdir beyond IDLE_MAX
+//!                         └── still populated (leftovers of a command live on) ──► parked ──► looked at again later
+//! ```
+//! cgroup v2 guide; `cgroup.kill` is of kernel 5.14, before it the members are killed one by one. No controller needed.
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Empty leaves kept for the next commands.
+const IDLE_MAX: usize = 16;
+/// Leaves at once. Beyond it a command runs without one.
+const LEAVES_MAX: usize = 4096;
+/// Parked leaves looked at per leaf taken or given back.
+const LOOK_MAX: usize = 2;
+/// Rounds of killing one by one, for a tree that forks meanwhile.
+const KILL_ROUNDS_MAX: usize = 64;
+/// Names tried when one exists already.
+const NAMES_MAX: u32 = 64;
+
+/// One cgroup for one command at a time.
+#[derive(Debug)]
+pub(crate) struct Leaf {
+    number: u32,
+    procs: OwnedFd,
+}
+
+impl Leaf {
+    /// `cgroup.procs`, open for writing: the child writes "0" to it.
+    pub(crate) fn procs(&self) -> BorrowedFd<'_> {
+        self.procs.as_fd()
+    }
+}
+
+/// All leaves of the sandbox.
+pub(crate) struct Leaves {
+    dir: Option<OwnedFd>,
+    idle: Vec<Leaf>,
+    parked: VecDeque<Leaf>,
+    count: usize,
+    next: u32,
+}
+
+impl Leaves {
+    /// Without a directory there are no leaves.
+    pub(crate) fn new(dir: Option<OwnedFd>) -> Leaves {
+        Leaves { dir, idle: Vec::new(), parked: VecDeque::new(), count: 0, next: 0 }
+    }
+
+    /// Whether a command's descendants will end with it.
+    pub(crate) fn work(&mut self) -> bool {
+        match self.take() {
+            Some(leaf) => {
+                self.idle.push(leaf);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// No process could enter a leaf: don't try again.
+    pub(crate) fn give_up(&mut self) {
+        self.dir = None;
+    }
+
+    /// An empty leaf, or `None` where there can be none.
+    pub(crate) fn take(&mut self) -> Option<Leaf> {
+        self.look_at_parked();
+        if let Some(leaf) = self.idle.pop() {
+            return Some(leaf);
+        }
+        if self.count >= LEAVES_MAX {
+            return None;
+        }
+        let dir = self.dir.as_ref()?;
+        for _ in 0..NAMES_MAX {
+            let number = self.next;
+            self.next = self.next.wrapping_add(1);
+            match rustix::fs::mkdirat(dir, name(number, ""), Mode::RWXU) {
+                Err(Errno::EXIST) => continue,
+                Err(_) => return None,
+                Ok(()) => {}
+            }
+            let file = name(number, "/cgroup.procs");
+            let procs = rustix::fs::openat(dir, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+            self.count += 1;
+            return Some(Leaf { number, procs });
+        }
+        None
+    }
+
+    /// The command of this leaf has ended.
+    pub(crate) fn give_back(&mut self, leaf: Leaf) {
+        if self.populated(&leaf) {
+            self.parked.push_back(leaf);
+        } else {
+            self.keep_or_remove(leaf);
+        }
+        self.look_at_parked();
+    }
+
+    /// Ends every process in the leaf.
+    pub(crate) fn kill(&self, leaf: &Leaf) {
+        let Some(dir) = &self.dir else { return };
+        let file = name(leaf.number, "/cgroup.kill");
+        match rustix::fs::openat(dir, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(file) => drop(rustix::io::write(file, b"1")),
+            Err(_) => self.kill_one_by_one(leaf),
+        }
+    }
+
+    fn kill_one_by_one(&self, leaf: &Leaf) {
+        for _ in 0..KILL_ROUNDS_MAX {
+            let list = self.read(leaf, "/cgroup.procs").unwrap_or_default();
+            let members =
+                list.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()?.parse().ok());
+            let mut any = false;
+            // 0 stands for a process of another pid namespace, and to kill() for ourselves.
+            for pid in members.filter(|pid: &i32| *pid > 1).filter_map(Pid::from_raw) {
+                any |= rustix::process::kill_process(pid, Signal::KILL).is_ok();
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+
+    fn look_at_parked(&mut self) {
+        for _ in 0..LOOK_MAX.min(self.parked.len()) {
+            if let Some(leaf) = self.parked.pop_front() {
+                if self.populated(&leaf) {
+                    self.parked.push_back(leaf);
+                } else {
+                    self.keep_or_remove(leaf);
+                }
+            }
+        }
+    }
+
+    fn keep_or_remove(&mut self, leaf: Leaf) {
+        if self.idle.len() < IDLE_MAX {
+            self.idle.push(leaf);
+            return;
+        }
+        if let Some(dir) = &self.dir {
+            let _ = rustix::fs::unlinkat(dir, name(leaf.number, ""), AtFlags::REMOVEDIR);
+        }
+        self.count = self.count.saturating_sub(1);
+    }
+
+    fn populated(&self, leaf: &Leaf) -> bool {
+        // Unknown counts as populated: a leaf with a stranger in it must not get a new command.
+        self.read(leaf, "/cgroup.events").is_none_or(|events| !contains_line(&events, b"populated 0"))
+    }
+
+    fn read(&self, leaf: &Leaf, file: &str) -> Option<Vec<u8>> {
+        let file = name(leaf.number, file);
+        let file =
+            rustix::fs::openat(self.dir.as_ref()?, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let mut bytes = vec![0; 4096];
+        let length = rustix::io::read(file, &mut bytes).ok()?;
+        bytes.truncate(length);
+        Some(bytes)
+    }
+}
+
+fn name(number: u32, file: &str) -> String {
+    format!("c{number}{file}")
+}
+
+fn contains_line(text: &[u8], line: &[u8]) -> bool {
+    text.split(|byte| *byte == b'\n').any(|found| found == line)
+}

@@ -1,0 +1,171 @@
+//! What is PID 1 of a sandbox? The agent: it serves the link to the server, starts commands, reaps all, and lives on
+//! when the server ends.
+//!
+//! ```text
+//! setup.rs ─► session.rs: links, gRPC ─► run.rs: one command ─► drive.rs: pipes, window, deadline, cancel
+//!                                           │                      ▲
+//!                                           ▼                      │ how it ended
+//!                                        start.rs ─ spawner_link.rs, rescue.rs ─ reap.rs
+//!                                           └─ leaf.rs, descend.rs: a command ends with its descendants
+//! ```
+//! One thread, no capability, undumpable, another uid than every command. Nothing here trusts a command, and no byte
+//! on the link can end it: a link that is out of step is dropped.
+//! Must not know: HTTP, templates, cgroup limits, how it was cloned.
+
+mod descend;
+mod drive;
+mod grpc;
+mod leaf;
+mod output;
+mod reap;
+mod rescue;
+mod run;
+mod session;
+mod setup;
+mod spawner_link;
+mod start;
+
+use crate::spawner::enter::Gate;
+use crate::sys::watched::{Watched, watch};
+use leaf::{Leaf, Leaves};
+use reap::Reaper;
+use rustix::process::{Pid, Signal};
+use setup::Setup;
+use spawner_link::{Forked, SpawnerLink};
+use start::{Job, Started, Starter};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::rc::Rc;
+use tokio::io::Interest;
+use tokio::sync::mpsc;
+
+/// Commands alive at once; one more is refused with RESOURCE_EXHAUSTED.
+pub(crate) const COMMANDS_MAX: usize = 1024;
+/// Connections that wait to be accepted: one server, and its successor.
+const BACKLOG: i32 = 2;
+const IO_EVENTS_PER_TICK: usize = 64;
+
+/// What all parts of the agent share. One thread: no borrow is held over an await.
+pub(crate) struct Agent {
+    sandbox_id: String,
+    single_id: bool,
+    reaper: RefCell<Reaper>,
+    leaves: RefCell<Leaves>,
+    /// Commands of Run whose process is alive, by pid, with the beginning of their command.
+    alive: RefCell<BTreeMap<i32, bytes::Bytes>>,
+    /// Runs in progress, started or not.
+    runs: Cell<usize>,
+    oom: Option<OwnedFd>,
+    null: Option<Rc<OwnedFd>>,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Agent {
+    /// Ends a command with all its descendants. It must not be reaped yet.
+    fn end_tree(&self, pid: i32, leaf: Option<&Leaf>) {
+        match leaf {
+            Some(leaf) => self.leaves.borrow().kill(leaf),
+            None => descend::kill_tree(pid),
+        }
+    }
+
+    /// A command that nobody waits for any more.
+    fn end_unwanted(self: &Rc<Agent>, started: Started) {
+        let agent = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            if let Some(ended) = started.ended {
+                agent.end_tree(started.pid, started.leaf.as_ref());
+                let _ = ended.await;
+            }
+            if let Some(leaf) = started.leaf {
+                agent.leaves.borrow_mut().give_back(leaf);
+            }
+        });
+    }
+
+    /// A spawner that can't be used any more. Closing its socket would end it, if it runs.
+    fn end_spawner(&self, spawner: Option<SpawnerLink>) {
+        let pid = spawner.as_ref().map(SpawnerLink::pid).filter(|pid| self.reaper.borrow().waits_for(*pid));
+        if let Some(pid) = pid.and_then(Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+
+    /// How many processes of this sandbox the kernel has ended for memory; 0 where that is not counted.
+    fn oom_kills(&self) -> u64 {
+        let mut bytes = [0u8; 1024];
+        let read = self.oom.as_ref().and_then(|fd| rustix::io::pread(fd, &mut bytes, 0).ok()).unwrap_or(0);
+        let text = String::from_utf8_lossy(&bytes[..read]);
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
+/// The life of PID 1. Returns only when it could not start.
+pub(crate) fn run() -> ExitCode {
+    let setup = match setup::take() {
+        Ok(setup) => setup,
+        Err(fault) => {
+            eprintln!("workspace-agent: {}: {}", fault.what, fault.errno);
+            return ExitCode::FAILURE;
+        }
+    };
+    // Before the runtime: its memory would be copied. SIGCHLD first, so that no end is missed.
+    let children = crate::sys::sigchld::child_signals();
+    let listening = rustix::net::listen(&setup.listener, BACKLOG);
+    let spawner = SpawnerLink::fork(&setup.gate);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_io_events_per_tick(IO_EVENTS_PER_TICK)
+        .build();
+    let (children, runtime) = match (children, listening, runtime) {
+        (Ok(children), Ok(()), Ok(runtime)) => (children, runtime),
+        _ => {
+            eprintln!("workspace-agent: no signals, listener or event loop");
+            return ExitCode::FAILURE;
+        }
+    };
+    let tasks = tokio::task::LocalSet::new();
+    let ended = tasks.block_on(&runtime, live(setup, children, spawner.ok()));
+    if let Err(error) = ended {
+        eprintln!("workspace-agent: {error}");
+    }
+    ExitCode::FAILURE
+}
+
+async fn live(setup: Setup, children: OwnedFd, spawner: Option<Forked>) -> std::io::Result<()> {
+    let (jobs, waiting) = mpsc::channel(COMMANDS_MAX);
+    let agent = Rc::new(Agent {
+        sandbox_id: setup.sandbox_id,
+        single_id: setup.single_id,
+        reaper: RefCell::default(),
+        leaves: RefCell::new(Leaves::new(setup.leaf_dir)),
+        alive: RefCell::default(),
+        runs: Cell::new(0),
+        oom: setup.oom,
+        null: setup.null.map(Rc::new),
+        jobs,
+    });
+    let spawner = spawner.map(|forked| forked.into_watched(&agent)).transpose()?;
+    let children = watch(children, Interest::READABLE)?;
+    tokio::task::spawn_local(reap_all(Rc::clone(&agent), children));
+    tokio::task::spawn_local(start_all(Rc::clone(&agent), setup.gate, spawner, waiting));
+    session::serve(agent, setup.listener, setup.link).await
+}
+
+async fn start_all(agent: Rc<Agent>, gate: Gate, spawner: Option<SpawnerLink>, waiting: mpsc::Receiver<Job>) {
+    Starter::new(agent, gate, spawner).run(waiting).await;
+}
+
+async fn reap_all(agent: Rc<Agent>, children: Watched) {
+    let mut events = [0u8; 128 * 4];
+    loop {
+        let read = children.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd.as_fd(), &mut events)?));
+        if read.await.is_err() {
+            return;
+        }
+        agent.reaper.borrow_mut().collect();
+    }
+}

@@ -1,0 +1,134 @@
+//! Who may speak to the agent, and what may be said? Whoever holds the link: at first the stream that the launcher
+//! left, later what connects to the listener. A new link replaces the old one; with a link end the commands that were
+//! run over it.
+//!
+//! The server is the gRPC client, whoever opened the stream. Hello comes first on each link. Bytes that are not HTTP/2
+//! end their link and nothing else.
+
+use super::grpc::{self, Code, Status};
+use super::{Agent, run};
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::Request;
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{sleep, timeout};
+use workspace_proto::agent::{HelloReply, HelloRequest, ListReply, ListRequest, Process, RunRequest};
+use workspace_proto::{PROTOCOL, method};
+
+/// Of requests: what the server may have on the way to us.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const LINK_WINDOW_BYTES: u32 = 4 << 20;
+const FRAME_BYTES_MAX: u32 = 64 << 10;
+const HEAD_BYTES_MAX: u32 = 16 << 10;
+/// Of answers: what h2 may hold for one stream that the socket does not take.
+const SEND_BUFFER_BYTES_MAX: usize = 128 << 10;
+/// One per command, and some for Hello and List.
+const STREAMS_MAX: u32 = super::COMMANDS_MAX as u32 + 64;
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// After an accept that failed, for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const LIST_MAX: usize = 4096;
+
+/// Serves the first link at once, and each later one in place of the one before.
+pub(crate) async fn serve(agent: Rc<Agent>, listener: OwnedFd, first: OwnedFd) -> std::io::Result<()> {
+    let listener = UnixListener::from_std(listener.into())?;
+    let first = UnixStream::from_std(first.into())?;
+    let mut current = tokio::task::spawn_local(serve_link(Rc::clone(&agent), first));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                current.abort();
+                current = tokio::task::spawn_local(serve_link(Rc::clone(&agent), stream));
+            }
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn serve_link(agent: Rc<Agent>, stream: UnixStream) {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(LINK_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_send_buffer_size(SEND_BUFFER_BYTES_MAX);
+    let Ok(Ok(mut link)) = timeout(HANDSHAKE_WAIT, builder.handshake(stream)).await else { return };
+    let greeted = Rc::new(Cell::new(false));
+    while let Some(Ok((request, respond))) = link.accept().await {
+        tokio::task::spawn_local(answer(Rc::clone(&agent), Rc::clone(&greeted), request, respond));
+    }
+}
+
+async fn answer(
+    agent: Rc<Agent>,
+    greeted: Rc<Cell<bool>>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (head, body) = request.into_parts();
+    let result = match head.uri.path() {
+        method::HELLO => hello(&agent, &greeted, body, &mut respond).await,
+        method::RUN | method::LIST if !greeted.get() => {
+            Some(Err(Status(Code::FailedPrecondition, "the first call on a link is Hello")))
+        }
+        method::RUN => match grpc::read_request::<RunRequest>(body).await {
+            Some(Ok(request)) => Some(run::run(&agent, request, &mut respond).await),
+            Some(Err(status)) => Some(Err(status)),
+            None => None,
+        },
+        method::LIST => match grpc::read_request::<ListRequest>(body).await {
+            Some(Ok(_)) => {
+                grpc::reply(&mut respond, &list(&agent)).await;
+                Some(Ok(()))
+            }
+            Some(Err(status)) => Some(Err(status)),
+            None => None,
+        },
+        _ => Some(Err(Status(Code::Unimplemented, "no such method"))),
+    };
+    match result {
+        Some(Ok(())) => {}
+        Some(Err(status)) => grpc::refuse(&mut respond, status),
+        None => respond.send_reset(Reason::CANCEL),
+    }
+}
+
+async fn hello(
+    agent: &Agent,
+    greeted: &Cell<bool>,
+    body: RecvStream,
+    respond: &mut SendResponse<Bytes>,
+) -> Option<Result<(), Status>> {
+    let request = match grpc::read_request::<HelloRequest>(body).await? {
+        Ok(request) => request,
+        Err(status) => return Some(Err(status)),
+    };
+    if request.protocol != PROTOCOL {
+        return Some(Err(Status(Code::FailedPrecondition, "this agent speaks another protocol")));
+    }
+    if request.sandbox_id != agent.sandbox_id {
+        return Some(Err(Status(Code::PermissionDenied, "this is another sandbox")));
+    }
+    greeted.set(true);
+    let reply = HelloReply {
+        protocol: PROTOCOL,
+        sandbox_id: agent.sandbox_id.clone(),
+        process_count: agent.alive.borrow().len() as u64,
+        tree_kill: agent.leaves.borrow_mut().work(),
+    };
+    grpc::reply(respond, &reply).await;
+    Some(Ok(()))
+}
+
+fn list(agent: &Agent) -> ListReply {
+    let alive = agent.alive.borrow();
+    let of = |(pid, command): (&i32, &Bytes)| Process { pid: *pid as u32, command: command.clone() };
+    ListReply { processes: alive.iter().take(LIST_MAX).map(of).collect(), more: alive.len() > LIST_MAX }
+}

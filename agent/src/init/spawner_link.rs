@@ -1,0 +1,163 @@
+//! How does the agent talk to its spawner? Over one end of a stream socket pair, one request and one reply at a time.
+//!
+//! The other end is on the commands' side: root of the sandbox may kill it, stop it, or make it answer anything. So
+//! each wait here has an end, and a reply is only numbers (`start.rs` checks them).
+
+use super::Agent;
+use super::reap::Ended;
+use crate::spawner;
+use crate::spawner::enter::Gate;
+use crate::spawner::frame::{REPLY_BYTES, Reply};
+use crate::sys::spawn::{Step, fork};
+use crate::sys::watched::{Watched, watch};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+/// Until a new spawner has entered its cgroups: on an idle host one entry may take 20 ms.
+const READY_WAIT: Duration = Duration::from_secs(5);
+/// Until a child has exec'd. Somebody inside may stop it on its way: then its leaf is killed.
+const REPLY_WAIT: Duration = Duration::from_secs(5);
+/// Until the spawner has noticed that.
+const STALLED_WAIT: Duration = Duration::from_secs(2);
+
+/// Why there is no reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// The request was surely not read whole.
+    NotStarted,
+    /// The command may have run.
+    Unknown,
+}
+
+/// A spawner that was just forked and is not waited for yet.
+pub(crate) struct Forked {
+    pid: i32,
+    socket: OwnedFd,
+}
+
+/// A living spawner, as far as we know.
+pub(crate) struct SpawnerLink {
+    pid: i32,
+    socket: Watched,
+    ended: oneshot::Receiver<Ended>,
+    ready: bool,
+}
+
+impl SpawnerLink {
+    /// Forks one. Only for a process with one thread; early, when it is still small.
+    pub(crate) fn fork(gate: &Gate) -> Result<Forked, Errno> {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        match fork()? {
+            None => spawner::run(gate, theirs),
+            Some(pid) => {
+                rustix::io::ioctl_fionbio(&ours, true)?;
+                Ok(Forked { pid, socket: ours })
+            }
+        }
+    }
+
+    /// The pid, for the one who ends it.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it has gone through the gate. Waits for a new one.
+    pub(crate) async fn stands_ready(&mut self) -> bool {
+        if self.ended.try_recv().is_ok() {
+            return false;
+        }
+        if !self.ready {
+            let reply = self.reply(Instant::now() + READY_WAIT).await;
+            self.ready = reply.is_ok_and(|reply| reply.is_some_and(|reply| reply.step == Step::Done && reply.pid == 0));
+        }
+        self.ready
+    }
+
+    /// Sends a request and waits for its reply. `on_stall` is called once when it takes too long.
+    pub(crate) async fn ask(
+        &self,
+        request: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+        on_stall: impl Fn(),
+    ) -> Result<Reply, Broken> {
+        let deadline = Instant::now() + REPLY_WAIT;
+        match timeout_at(deadline, self.send(request, descriptors)).await {
+            Ok(Ok(())) => {}
+            // Not all of it was taken, and the spawner starts nothing before it has all.
+            Ok(Err(_)) | Err(_) => return Err(Broken::NotStarted),
+        }
+        let reply = match self.reply(deadline).await {
+            Ok(None) => {
+                on_stall();
+                self.reply(Instant::now() + STALLED_WAIT).await
+            }
+            reply => reply,
+        };
+        match reply {
+            Ok(Some(reply)) => Ok(reply),
+            // Its end was closed with the request, or a part of it, unread.
+            Err(Errno::CONNRESET) => Err(Broken::NotStarted),
+            _ => Err(Broken::Unknown),
+        }
+    }
+
+    async fn send(&self, request: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        let mut sent = 0;
+        while sent < request.len() {
+            let result = self.socket.async_io(Interest::WRITABLE, |socket| {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+                let mut control = SendAncillaryBuffer::new(&mut space);
+                // They travel beside the first byte.
+                if sent == 0 {
+                    control.push(SendAncillaryMessage::ScmRights(descriptors));
+                }
+                let rest = [IoSlice::new(&request[sent..])];
+                Ok(rustix::net::sendmsg(socket, &rest, &mut control, SendFlags::NOSIGNAL)?)
+            });
+            sent += result.await.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        }
+        Ok(())
+    }
+
+    /// `None`: the time is over.
+    async fn reply(&self, deadline: Instant) -> Result<Option<Reply>, Errno> {
+        let mut bytes = [0u8; REPLY_BYTES];
+        let mut have = 0;
+        while have < REPLY_BYTES {
+            let result = self.socket.async_io(Interest::READABLE, |socket| {
+                let (_, received) = rustix::net::recv(socket, &mut bytes[have..], RecvFlags::empty())?;
+                Ok(received)
+            });
+            match timeout_at(deadline, result).await {
+                Err(_) => return Ok(None),
+                Ok(Ok(0)) => return Err(Errno::PIPE),
+                Ok(Ok(received)) => have += received,
+                Ok(Err(error)) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+            }
+        }
+        Reply::parse(bytes).map(Some).ok_or(Errno::BADMSG)
+    }
+}
+
+impl Forked {
+    /// From now on its end is noticed. Needs the runtime.
+    pub(crate) fn into_watched(self, agent: &Agent) -> std::io::Result<SpawnerLink> {
+        let ended = agent.reaper.borrow_mut().watch(self.pid);
+        Ok(SpawnerLink {
+            pid: self.pid,
+            socket: watch(self.socket, Interest::READABLE | Interest::WRITABLE)?,
+            ended,
+            ready: false,
+        })
+    }
+}

@@ -1,0 +1,163 @@
+//! From exec to the first request: what the launcher opens, makes and gives up, in this order.
+//!
+//! After [`prepare`] no host path can be resolved, no descriptor of the parent's is open but those of `Setup`, and only
+//! the capabilities of `privilege.rs` are left.
+
+use super::cgroup::{Cgroups, RealRoot};
+use super::fault::{At, Fault};
+use super::identity::{self, Mode};
+use super::network::Networks;
+use super::{privilege, rootfs, small_file};
+use crate::sys::clone::HolderStack;
+use crate::sys::fixed_fds;
+use crate::sys::mount::map_ids;
+use rustix::fs::{Gid, Mode as FileMode, OFlags};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use workspace_proto::Message;
+use workspace_proto::launcher::{BlockSpan, Mode as WireMode, Ready, Setup};
+
+const PROGRAM_FD: RawFd = 3;
+const SETUP_FD: RawFd = 4;
+const FIRST_SOCKET_FD: RawFd = 5;
+const SHARDS_MAX: u32 = 64;
+const SPANS_MAX: usize = 1024;
+const HASH_CHARS: usize = 16;
+
+/// Everything that a create or a destroy stands on.
+pub(crate) struct Ground {
+    pub(crate) mode: Mode,
+    pub(crate) base_id: u32,
+    pub(crate) owner_id: u32,
+    pub(crate) spans: Vec<BlockSpan>,
+    /// The host's /proc: it can't be reached by path any more.
+    pub(crate) proc: OwnedFd,
+    pub(crate) own_mounts: OwnedFd,
+    pub(crate) template: OwnedFd,
+    pub(crate) run: OwnedFd,
+    pub(crate) sandboxes: OwnedFd,
+    pub(crate) trash: OwnedFd,
+    pub(crate) program: OwnedFd,
+    pub(crate) networks: Networks,
+    pub(crate) cgroups: Cgroups,
+    pub(crate) boot: String,
+    pub(crate) idmapped: bool,
+    pub(crate) notes: Vec<String>,
+}
+
+impl Ground {
+    /// What is said first on each socket.
+    pub(crate) fn ready(&self) -> Ready {
+        Ready { enforced: Some(self.cgroups.enforceable()), idmapped: self.idmapped, notes: self.notes.clone() }
+    }
+}
+
+/// Prepares the launcher; gives its ground and the shards' sockets.
+pub(crate) fn prepare() -> Result<(Ground, Vec<OwnedFd>), Fault> {
+    set_parent_process_death_signal(Some(Signal::KILL)).at("death_signal")?;
+    // Fails only for a leader of a group, which then has a session of its own already or a parent that waits for it.
+    let _ = setsid();
+    // The template's directories are made with the usual modes; what create makes has its own.
+    umask(FileMode::from_raw_mode(0o022));
+    let (setup, program, sockets) = inherit()?;
+    let mode = match WireMode::try_from(setup.mode) {
+        Ok(WireMode::Root) => Mode::Root,
+        Ok(WireMode::Ranged) => Mode::Ranged,
+        Ok(WireMode::Single) => Mode::Single,
+        _ => return Err(Fault::refused("setup", "unknown mode")),
+    };
+    check(&setup, mode)?;
+    // The server's group, and nothing else, opens sandboxes/ and trash/: the launcher has no power over files.
+    match mode {
+        Mode::Root => rustix::thread::set_thread_groups(&[Gid::from_raw(setup.owner_id)]).at("groups")?,
+        Mode::Ranged => rustix::thread::set_thread_groups(&[]).at("groups")?,
+        Mode::Single => {}
+    }
+    let data_dir =
+        String::from_utf8(setup.data_dir.to_vec()).map_err(|_| Fault::refused("setup", "data_dir is not UTF-8"))?;
+    let proc = small_file::place("/proc").at("proc")?;
+    let boot = small_file::read(proc.as_fd(), "sys/kernel/random/boot_id").at("boot_id")?.trim().to_owned();
+    let mut notes = Vec::new();
+    let real_root = if mode == Mode::Root { RealRoot::Yes } else { RealRoot::No };
+    let cgroups = Cgroups::prepare(proc.as_fd(), &setup.hash, real_root, &mut notes);
+    let networks = Networks::new(proc.as_fd()).at("network")?;
+    let views = rootfs::build(&data_dir, proc.as_fd()).inspect_err(|_| cgroups.leave())?;
+    umask(FileMode::empty());
+    let place = |name| small_file::place_at(views.data.as_fd(), name).at("data_dir");
+    let (run, sandboxes, trash) = (place("run")?, place("sandboxes")?, place("trash")?);
+    let mut ground = Ground {
+        mode,
+        base_id: setup.base_id,
+        owner_id: setup.owner_id,
+        spans: setup.spans,
+        proc,
+        own_mounts: views.own,
+        template: views.template,
+        run,
+        sandboxes,
+        trash,
+        program,
+        networks,
+        cgroups,
+        boot,
+        idmapped: false,
+        notes,
+    };
+    ground.idmapped = ground.mode == Mode::Root && ground.can_map_ids();
+    privilege::keep_what_is_needed(mode).at("privilege")?;
+    Ok((ground, sockets))
+}
+
+impl Ground {
+    /// Asks the kernel: whether a file system can be idmapped depends on its type and version.
+    fn can_map_ids(&mut self) -> bool {
+        let mut stack = HolderStack::new();
+        let block = self.base_id / identity::BLOCK_IDS;
+        let tried = identity::file_map(self.proc.as_fd(), &mut stack, self.base_id, block.max(1)).and_then(|map| {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            let clone = open_tree(&self.sandboxes, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?;
+            map_ids(clone.as_fd(), MountAttrFlags::MOUNT_ATTR_NOSUID, map.as_fd())
+        });
+        if let Err(errno) = tried {
+            self.notes.push(format!(
+                "files of sandboxes lie with ids of their own, not BASE + id: the data directory's file system can't be idmapped ({errno}); use ext4, xfs or btrfs"
+            ));
+        }
+        tried.is_ok()
+    }
+}
+
+/// Takes the descriptors that `Setup` promises and closes all others.
+fn inherit() -> Result<(Setup, OwnedFd, Vec<OwnedFd>), Fault> {
+    let pipe = fixed_fds::take(SETUP_FD).at("setup")?;
+    let bytes = small_file::read_whole(pipe.as_fd()).at("setup")?;
+    drop(pipe);
+    let setup = Setup::decode(bytes.as_slice()).map_err(|_| Fault::refused("setup", "not a Setup message"))?;
+    if setup.shard_count == 0 || setup.shard_count > SHARDS_MAX {
+        return Err(Fault::refused("setup", "shard_count is not 1..=64"));
+    }
+    let program = fixed_fds::take(PROGRAM_FD).at("setup")?;
+    let after = FIRST_SOCKET_FD + setup.shard_count as RawFd;
+    let sockets: Result<Vec<_>, _> = (FIRST_SOCKET_FD..after).map(fixed_fds::take).collect();
+    fixed_fds::close_from(after).at("setup")?;
+    let sockets = sockets.at("setup")?;
+    for socket in &sockets {
+        rustix::fs::fcntl_setfl(socket, OFlags::NONBLOCK).at("setup")?;
+    }
+    Ok((setup, program, sockets))
+}
+
+fn check(setup: &Setup, mode: Mode) -> Result<(), Fault> {
+    let hexadecimal = setup.hash.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    if setup.hash.len() != HASH_CHARS || !hexadecimal {
+        return Err(Fault::refused("setup", "hash is not 16 hex digits"));
+    }
+    if setup.spans.len() > SPANS_MAX {
+        return Err(Fault::refused("setup", "more than 1024 spans"));
+    }
+    if mode == Mode::Root && (setup.base_id == 0 || setup.base_id > u32::MAX - 2 * identity::BLOCK_IDS) {
+        return Err(Fault::refused("setup", "base_id is no block of host ids"));
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! Does the agent hold as PID 1? The built program, in its role `agent`, is spoken to as the server does, over h2.
+//!
+//! Its surroundings are made by the test as root, without the launcher: a pid namespace, an inner user namespace, a
+//! cgroup. Where the test is not root it says `skipped: needs root`.
+
+mod client;
+mod kit;
+
+mod endings;
+mod hostile;
+mod load;
+mod runs;

@@ -1,0 +1,256 @@
+//! What was asked on the command line?
+//!
+//! Every count has a default, a smaller one for `--quick`, and a bound.
+
+use crate::failure::Failure;
+use std::path::PathBuf;
+
+/// One question, one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// How long from a create to the first output?
+    Create,
+    /// How long do creates take that come at once?
+    Burst,
+    /// How long does a command take, there and back?
+    Run,
+    /// How many GETs a second, and at which price?
+    Get,
+    /// What does an idle sandbox cost when there are many?
+    Density,
+    /// Does anything grow?
+    Churn,
+}
+
+impl Question {
+    const ALL: [Question; 6] =
+        [Question::Create, Question::Run, Question::Get, Question::Burst, Question::Churn, Question::Density];
+
+    /// As on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Question::Create => "create",
+            Question::Burst => "burst",
+            Question::Run => "run",
+            Question::Get => "get",
+            Question::Density => "density",
+            Question::Churn => "churn",
+        }
+    }
+}
+
+/// All that a run is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    asked: Vec<Question>,
+    /// The program to start; `None`: `workspace-server` beside this program.
+    pub(crate) server: Option<PathBuf>,
+    /// A running server instead, `HOST:PORT`.
+    pub(crate) address: Option<String>,
+    /// Of that server's supervisor: without it no figure of its processes.
+    pub(crate) pid: Option<u32>,
+    /// Sent as `Authorization: Bearer`.
+    pub(crate) api_key: Option<String>,
+    /// Where the started server's directory is made.
+    pub(crate) dir: PathBuf,
+    /// RUST_LOG of the started server.
+    pub(crate) log: String,
+    /// Where to write the rows as JSON.
+    pub(crate) json: Option<PathBuf>,
+    /// Measurements of `create` and `run`, one by one.
+    pub(crate) samples: u64,
+    /// Rest before each of them.
+    pub(crate) gap_ms: u64,
+    /// Sandboxes created at once.
+    pub(crate) burst: u64,
+    /// Alternations between ours and the floor.
+    pub(crate) rounds: u64,
+    /// Commands at once.
+    pub(crate) at_once: u64,
+    /// Keep-alive connections of `get`.
+    pub(crate) connections: u64,
+    /// Client threads of `get`.
+    pub(crate) threads: u64,
+    /// Length of a round of `get`.
+    pub(crate) round_ms: u64,
+    /// Sandboxes of `density`.
+    pub(crate) alive: u64,
+    /// Creates and deletes of `churn`.
+    pub(crate) churn: u64,
+    /// Connections that fill, empty and churn.
+    pub(crate) workers: u64,
+    /// Longest wait for the machine's memory to come to rest.
+    pub(crate) settle_ms_max: u64,
+    /// WORKSPACE_POOL_BLANKS of the started server, `None`: its default.
+    pub(crate) blanks: Option<u64>,
+}
+
+/// A counted option: its name, what it counts, default, default with `--quick`, largest, its place.
+struct Count {
+    name: &'static str,
+    what: &'static str,
+    full: u64,
+    quick: u64,
+    max: u64,
+    place: fn(&mut Options) -> &mut u64,
+}
+
+const fn count(
+    name: &'static str,
+    what: &'static str,
+    [full, quick, max]: [u64; 3],
+    place: fn(&mut Options) -> &mut u64,
+) -> Count {
+    Count { name, what, full, quick, max, place }
+}
+
+const COUNTS: [Count; 12] = [
+    count("--samples", "create, run: measurements one by one", [200, 10, 100_000], |to| &mut to.samples),
+    count("--gap-ms", "create, run: rest before each of them", [20, 5, 10_000], |to| &mut to.gap_ms),
+    count("--burst", "burst: creates at once", [100, 20, 2_000], |to| &mut to.burst),
+    count("--rounds", "burst, run, get: turns of ours and the floor", [5, 2, 100], |to| &mut to.rounds),
+    count("--at-once", "run: commands at once", [64, 8, 1_024], |to| &mut to.at_once),
+    count("--connections", "get: keep-alive connections", [64, 16, 4_096], |to| &mut to.connections),
+    count("--threads", "get: client threads", [2, 2, 64], |to| &mut to.threads),
+    count("--round-ms", "get: length of a round", [2_000, 300, 60_000], |to| &mut to.round_ms),
+    count("--alive", "density: sandboxes alive", [2_000, 50, 20_000], |to| &mut to.alive),
+    count("--churn", "churn: creates and deletes", [10_000, 100, 10_000_000], |to| &mut to.churn),
+    count("--workers", "density, churn: connections that create and delete", [8, 4, 256], |to| &mut to.workers),
+    count("--settle-ms-max", "longest wait for memory to come to rest", [15_000, 1_000, 120_000], |to| {
+        &mut to.settle_ms_max
+    }),
+];
+
+impl Options {
+    /// Reads the arguments after the program's name.
+    pub(crate) fn parse(arguments: &[String]) -> Result<Options, Failure> {
+        let quick = arguments.iter().any(|argument| argument == "--quick");
+        let mut options = Options::defaults(quick);
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            let mut value = || rest.next().ok_or_else(|| Failure::new(format!("{argument} needs a value")));
+            if let Some(counted) = COUNTS.iter().find(|counted| counted.name == argument) {
+                *(counted.place)(&mut options) = bounded(argument, value()?, counted.max)?;
+                continue;
+            }
+            match argument.as_str() {
+                "--quick" => {}
+                "--server" => options.server = Some(value()?.into()),
+                "--url" => options.address = Some(address_of(value()?)?),
+                "--pid" => options.pid = Some(bounded(argument, value()?, 1 << 22)? as u32),
+                "--api-key" => options.api_key = Some(value()?.clone()),
+                "--dir" => options.dir = value()?.into(),
+                "--log" => options.log = value()?.clone(),
+                "--json" => options.json = Some(value()?.into()),
+                "--blanks" => options.blanks = Some(value()?.parse().map_err(|_| Failure::new("--blanks: a number"))?),
+                "all" => options.asked = Question::ALL.to_vec(),
+                name => match Question::ALL.iter().find(|question| question.name() == name) {
+                    Some(question) => options.asked.push(*question),
+                    None => return Err(Failure::new(format!("{name}: no such question or option; see --help"))),
+                },
+            }
+        }
+        if options.asked.is_empty() {
+            return Err(Failure::new("no question; see --help"));
+        }
+        Ok(options)
+    }
+
+    /// In the order in which they are asked.
+    pub(crate) fn questions(&self) -> &[Question] {
+        &self.asked
+    }
+
+    fn defaults(quick: bool) -> Options {
+        // Not a tmpfs: a commit must pay for its fsync, and files must not count as memory.
+        let dir = PathBuf::from("/var/tmp");
+        let mut options = Options {
+            asked: Vec::new(),
+            server: None,
+            address: None,
+            pid: None,
+            api_key: None,
+            dir: if dir.is_dir() { dir } else { std::env::temp_dir() },
+            log: "warn".to_owned(),
+            json: None,
+            samples: 0,
+            gap_ms: 0,
+            burst: 0,
+            rounds: 0,
+            at_once: 0,
+            connections: 0,
+            threads: 0,
+            round_ms: 0,
+            alive: 0,
+            churn: 0,
+            workers: 0,
+            settle_ms_max: 0,
+            blanks: None,
+        };
+        for counted in &COUNTS {
+            *(counted.place)(&mut options) = if quick { counted.quick } else { counted.full };
+        }
+        options
+    }
+}
+
+fn bounded(name: &str, text: &str, max: u64) -> Result<u64, Failure> {
+    match text.parse() {
+        Ok(value) if (1..=max).contains(&value) => Ok(value),
+        _ => Err(Failure::new(format!("{name} {text}: a number from 1 to {max}"))),
+    }
+}
+
+fn address_of(url: &str) -> Result<String, Failure> {
+    let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+    if address.contains(['/', '@']) || !address.contains(':') {
+        return Err(Failure::new(format!("--url {url}: http://HOST:PORT")));
+    }
+    Ok(address.to_owned())
+}
+
+/// What `--help` prints.
+pub(crate) fn help() -> String {
+    let mut text = String::from(
+        "workspace-bench QUESTION… [options]\n\n\
+         Questions: create run get burst churn density, or all.\n\n\
+         Starts the server itself and removes everything afterwards:\n  \
+         --server PATH        its program (workspace-server beside this one)\n  \
+         --dir DIR            where its directory is made (/var/tmp)\n  \
+         --log FILTER         its RUST_LOG (warn)\n  \
+         --blanks N           its WORKSPACE_POOL_BLANKS\n\
+         or measures one that runs:\n  \
+         --url http://HOST:PORT   --api-key KEY   --pid PID of its supervisor, for CPU and memory\n\n  \
+         --quick              small counts: shows that the bench works, says nothing about speed\n  \
+         --json FILE          the rows as JSON too\n",
+    );
+    for counted in &COUNTS {
+        let line = format!("  {:<20} {} ({}; quick {})\n", counted.name, counted.what, counted.full, counted.quick);
+        text.push_str(&line);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, Failure> {
+        Options::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn an_explicit_count_wins_over_quick() {
+        let options = parse("get --alive 7 --quick").unwrap();
+        assert_eq!((options.alive, options.churn), (7, 100));
+        assert_eq!(options.questions(), [Question::Get]);
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        assert!(parse("get --alive 0").unwrap_err().to_string().contains("--alive 0"));
+        assert!(parse("get --url https://example.org").is_err());
+        assert!(parse("speed").unwrap_err().to_string().starts_with("speed"));
+        assert!(parse("--quick").is_err());
+    }
+}

@@ -1,0 +1,4 @@
+//! What the program can be asked to do: a module per command.
+
+pub mod doctor;
+pub mod serve;

@@ -1,0 +1,130 @@
+//! `serve`: configuration, data directory, ids, listeners; then the supervisor keeps the rest running.
+//!
+//! All that can be wrong with a start is found here, before anything runs, and said in one line.
+
+use crate::supervisor::{self, DataDir, Identities};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use workspace_core::config::{CORES_MAX, Config};
+
+/// Connections that the kernel holds for one core before the server takes them.
+const BACKLOG_MAX: i32 = 1024;
+
+/// What becomes of the sandboxes when the service ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtEnd {
+    /// They live on, the next service finds them.
+    Keep,
+    /// They are deleted.
+    Delete,
+}
+
+/// Serves until a signal ends it. Prints one line to standard error when it cannot start.
+pub fn run(at_end: AtEnd) -> ExitCode {
+    match start(at_end) {
+        Ok(code) => code,
+        Err(line) => {
+            eprintln!("workspace-server: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(at_end: AtEnd) -> Result<ExitCode, String> {
+    let config = Config::from_env(std::env::vars_os())?;
+    crate::logging::start(&config.log)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let shard_count = config.cores.unwrap_or_else(cores);
+    let listeners = listen_on(config.http_address(), shard_count)?;
+    let ids = supervisor::establish(&data_dir)?;
+    data_dir.prepare(&ids)?;
+    let address = local_address(&listeners)?;
+    data_dir.publish("http.address", &format!("{address}\n"), &ids)?;
+    say_who_may_call(&config, address);
+    supervisor::run(&data_dir, &ids, shard_count, |sockets| serve(&config, address, &listeners, &ids, at_end, sockets))
+}
+
+/// In the server's own process.
+fn serve(
+    config: &Config,
+    address: SocketAddr,
+    listeners: &[TcpListener],
+    ids: &Identities,
+    at_end: AtEnd,
+    sockets: Vec<OwnedFd>,
+) -> i32 {
+    let listeners: Result<Vec<TcpListener>, _> = listeners.iter().map(TcpListener::try_clone).collect();
+    match listeners {
+        Ok(listeners) => {
+            let start =
+                crate::server::Start { config: config.clone(), address, listeners, ids: ids.clone(), at_end, sockets };
+            crate::server::run(start)
+        }
+        Err(error) => {
+            tracing::error!(%error, "listeners");
+            1
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(CORES_MAX)
+}
+
+/// One listener a core on the same port. A plain bind comes first: with SO_REUSEPORT alone, a second server would
+/// take a part of the requests without a word. They belong to the supervisor: a restarted server keeps the port.
+fn listen_on(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, String> {
+    let failed = |error: rustix::io::Errno| {
+        let hint = match error {
+            rustix::io::Errno::ADDRINUSE => "; another program has this port: stop it, or set WORKSPACE_HTTP_PORT",
+            rustix::io::Errno::ACCESS => "; this user may not use this port: set WORKSPACE_HTTP_PORT to one above 1023",
+            _ => "; check WORKSPACE_HTTP_HOST and WORKSPACE_HTTP_PORT",
+        };
+        format!("cannot listen on {address}: {error}{hint}")
+    };
+    let alone = bound(address, false).map_err(failed)?;
+    let address = match address.port() {
+        0 => TcpListener::from(alone).local_addr().map_err(|e| format!("cannot listen on {address}: {e}"))?,
+        _ => {
+            drop(alone);
+            address
+        }
+    };
+    let mut listeners = Vec::new();
+    for _ in 0..count {
+        let socket = bound(address, true).map_err(failed)?;
+        listen(&socket, BACKLOG_MAX).map_err(failed)?;
+        listeners.push(TcpListener::from(socket));
+    }
+    Ok(listeners)
+}
+
+fn bound(address: SocketAddr, shared: bool) -> rustix::io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, shared)?;
+    bind(&socket, &address)?;
+    Ok(socket)
+}
+
+fn local_address(listeners: &[TcpListener]) -> Result<SocketAddr, String> {
+    let first = listeners.first().ok_or("no core to listen on")?;
+    first.local_addr().map_err(|error| format!("the listener's address: {error}"))
+}
+
+fn say_who_may_call(config: &Config, address: SocketAddr) {
+    if !config.api_keys.is_empty() {
+        return;
+    }
+    if address.ip().is_loopback() {
+        tracing::warn!("no WORKSPACE_API_KEYS: every program on this machine may call, nobody else");
+    } else {
+        tracing::warn!(%address, "WORKSPACE_ALLOW_ANONYMOUS: everybody who reaches this address may run commands");
+    }
+}

@@ -1,0 +1,138 @@
+//! How an answer is written: the fewest fields, into the connection's output, without an allocation of its own.
+
+use super::clock::{Clock, RequestId};
+use crate::failure::Refusal;
+use bytes::Bytes;
+use serde::Serialize;
+
+/// An answer, ready to be written.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) content_type: &'static str,
+    pub(super) body: Bytes,
+    /// The header Allow.
+    pub(super) allow: Option<String>,
+    /// The stable number of the failure, 0 of success.
+    pub(super) code: u16,
+}
+
+/// What an answer depends on beside itself.
+pub(super) struct Frame<'a> {
+    pub(super) request_id: RequestId,
+    /// The listed origin that asked.
+    pub(super) origin: Option<&'a str>,
+    /// It is the answer to a preflight.
+    pub(super) preflight: bool,
+    pub(super) keep_alive: bool,
+    /// HTTP/1.0, which closes unless told otherwise.
+    pub(super) old: bool,
+    /// HEAD: all but the body.
+    pub(super) head_only: bool,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    code: u16,
+    reason: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a str>,
+    retryable: bool,
+    request_id: &'a str,
+}
+
+impl Answer {
+    /// What a refused caller is told; `source` stays in the log.
+    pub(super) fn refusal(refusal: Refusal, request_id: &RequestId) -> Answer {
+        let error = &refusal.error;
+        let body = ErrorBody {
+            code: error.reason.code(),
+            reason: error.reason.name(),
+            message: &error.message,
+            details: error.details.as_deref(),
+            retryable: error.reason.retryable(),
+            request_id: request_id.as_str(),
+        };
+        let body = serde_json::to_vec(&body).unwrap_or_default().into();
+        let code = error.reason.code();
+        Answer { status: refusal.status, content_type: "application/json", body, allow: refusal.allow, code }
+    }
+
+    /// 204, perhaps with Allow.
+    pub(super) fn empty(allow: Option<String>) -> Answer {
+        Answer { status: 204, content_type: "", body: Bytes::new(), allow, code: 0 }
+    }
+}
+
+/// Writes the head of `answer`; the body is the caller's, who knows whether it is worth a copy.
+pub(super) fn write_head(out: &mut Vec<u8>, clock: &Clock, answer: &Answer, frame: &Frame<'_>) {
+    out.reserve(384 + if answer.body.len() <= 64 << 10 { answer.body.len() } else { 0 });
+    match answer.status {
+        200 => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
+        201 => out.extend_from_slice(b"HTTP/1.1 201 Created\r\n"),
+        status => {
+            let phrase = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Failed");
+            out.extend_from_slice(b"HTTP/1.1 ");
+            decimal(out, u64::from(status));
+            out.push(b' ');
+            out.extend_from_slice(phrase.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    if answer.status != 204 {
+        field(out, b"content-type: ", answer.content_type);
+        out.extend_from_slice(b"content-length: ");
+        decimal(out, answer.body.len() as u64);
+        out.extend_from_slice(b"\r\n");
+    }
+    field(out, b"x-request-id: ", frame.request_id.as_str());
+    out.extend_from_slice(b"x-content-type-options: nosniff\r\nvary: origin\r\ndate: ");
+    out.extend_from_slice(&clock.date());
+    out.extend_from_slice(b"\r\n");
+    match answer.status {
+        401 => out.extend_from_slice(b"www-authenticate: Bearer\r\n"),
+        429 | 503 => out.extend_from_slice(b"retry-after: 1\r\n"),
+        _ => {}
+    }
+    if let Some(allow) = &answer.allow {
+        field(out, b"allow: ", allow);
+    }
+    if let Some(origin) = frame.origin {
+        field(out, b"access-control-allow-origin: ", origin);
+        out.extend_from_slice(b"access-control-expose-headers: x-request-id, retry-after\r\n");
+        if frame.preflight {
+            out.extend_from_slice(
+                b"access-control-allow-methods: GET, HEAD, POST, PUT, DELETE\r\n\
+                  access-control-allow-headers: authorization, content-type, idempotency-key, last-event-id, x-api-key\r\n\
+                  access-control-max-age: 600\r\n",
+            );
+        }
+    }
+    match (frame.keep_alive, frame.old) {
+        (false, _) => out.extend_from_slice(b"connection: close\r\n"),
+        (true, true) => out.extend_from_slice(b"connection: keep-alive\r\n"),
+        (true, false) => {}
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn field(out: &mut Vec<u8>, name: &[u8], value: &str) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}

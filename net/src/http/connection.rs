@@ -1,0 +1,382 @@
+//! What happens on one connection: request after request, until one side has had enough.
+//!
+//! ```text
+//!  next_head ─► admit ─► receive body ─► operation ─► answer ─┐
+//!      ▲                                                      │ keep
+//!      └──────────────────────────────────────────────────────┘ close: linger
+//! ```
+//! Answers collect in the output and are sent when nothing whole is left to answer, so pipelined requests share a write.
+
+use super::answer::{Answer, Frame, write_head};
+use super::body::{self, Stop};
+use super::peers::Peer;
+use super::route::Found;
+use super::socket::{Gone, Wire};
+use super::{App, origin};
+use crate::failure::Refusal;
+use crate::operation::{Abandoned, Access, Arguments, COMMON_ERRORS, Entry, Form, Reply};
+use crate::wire::framing::{self, Framing};
+use crate::wire::head::{Bad, Progress, Scan};
+use bytes::{Buf, Bytes};
+use futures_util::FutureExt;
+use futures_util::future::{Either, LocalBoxFuture, select};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::request::Parts;
+use http::{Method, Version};
+use monoio::time::Instant;
+use monoio_codec::{Decoded, Decoder};
+use monoio_http::h1::codec::decoder::RequestHeadDecoder;
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use workspace_core::sandbox::Idempotency;
+use workspace_core::{Error, Reason, SandboxId};
+
+/// Answers are sent when this much has collected, even where more could be answered first.
+const OUT_BYTES_MAX: usize = 64 << 10;
+
+/// Serves a connection to its end.
+pub(super) async fn serve(app: &App, peer: Rc<Peer>) {
+    let mut wire = Wire::new(peer, &app.settings.deadlines);
+    loop {
+        match exchange(app, &mut wire).await {
+            Next::Keep => {}
+            Next::Close => return wire.linger().await,
+            Next::Gone => return,
+        }
+    }
+}
+
+/// What becomes of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Keep,
+    Close,
+    Gone,
+}
+
+/// What a request has come to, for its answer and its line in the log.
+struct Request<'h> {
+    entry: Option<&'static Entry>,
+    sandbox: Option<SandboxId>,
+    frame: Frame<'h>,
+    started: Instant,
+}
+
+async fn exchange(app: &App, wire: &mut Wire<'_>) -> Next {
+    let head = match next_head(app, wire).await {
+        Ok(head) => head,
+        Err(None) => return Next::Gone,
+        Err(Some(bad)) => return misframed(app, wire, bad, false),
+    };
+    let framing = match framing::read(&head) {
+        Ok(framing) => framing,
+        Err(bad) => return misframed(app, wire, bad, head.method == Method::HEAD),
+    };
+    let mut request = Request {
+        entry: None,
+        sandbox: None,
+        frame: Frame {
+            request_id: app.clock.request_id(),
+            origin: None,
+            preflight: false,
+            keep_alive: framing.keep_alive,
+            old: head.version == Version::HTTP_10,
+            head_only: head.method == Method::HEAD,
+        },
+        started: Instant::now(),
+    };
+    let answer = match answer(app, wire, &head, &framing, &mut request).await {
+        Ok(answer) => answer,
+        Err(Stop::Refused(refusal)) => {
+            if let Some(source) = &refusal.error.source {
+                tracing::warn!(request_id = request.frame.request_id.as_str(), source, "a request failed");
+            }
+            Answer::refusal(refusal, &request.frame.request_id)
+        }
+        Err(Stop::Gone) => {
+            log(&request, 499, 0);
+            return Next::Gone;
+        }
+    };
+    request.frame.keep_alive &= !app.peers.stopping();
+    reply(app, wire, &request, answer).await
+}
+
+async fn reply(app: &App, wire: &mut Wire<'_>, request: &Request<'_>, answer: Answer) -> Next {
+    write_head(&mut wire.out, &app.clock, &answer, &request.frame);
+    log(request, answer.status, answer.code);
+    if !request.frame.head_only {
+        if answer.body.len() <= OUT_BYTES_MAX {
+            wire.out.extend_from_slice(&answer.body);
+        } else if wire.flush_with(&answer.body).await.is_err() {
+            return Next::Gone;
+        }
+    }
+    if wire.out.len() > OUT_BYTES_MAX && wire.flush().await.is_err() {
+        return Next::Gone;
+    }
+    if request.frame.keep_alive { Next::Keep } else { Next::Close }
+}
+
+/// The next head, decoded; `None` where the peer has gone or idled too long.
+async fn next_head(app: &App, wire: &mut Wire<'_>) -> Result<Parts, Option<Bad>> {
+    let deadlines = &app.settings.deadlines;
+    let mut scan = Scan::default();
+    let mut first_byte: Option<Instant> = None;
+    loop {
+        if let Progress::Complete { start, end } = scan.feed(&wire.input)? {
+            wire.input.advance(start);
+            return decode(wire, end - start);
+        }
+        wire.flush().await.map_err(|_| None)?;
+        let now = Instant::now();
+        let idle = wire.input.is_empty();
+        let deadline = if idle { now + deadlines.idle } else { *first_byte.get_or_insert(now) + deadlines.head };
+        if idle {
+            if app.peers.stopping() {
+                return Err(None);
+            }
+            wire.rest();
+            wire.peer.idle_since.set(Some(now.into_std()));
+        }
+        let filled = wire.fill(deadline).await;
+        wire.peer.idle_since.set(None);
+        match filled {
+            Ok(()) => {}
+            Err(Gone::Late) if !idle => {
+                return Err(Some(Bad { status: 408, message: "the head did not arrive in time" }));
+            }
+            Err(_) => return Err(None),
+        }
+    }
+}
+
+fn decode(wire: &mut Wire<'_>, bytes: usize) -> Result<Parts, Option<Bad>> {
+    let mut head = wire.input.split_to(bytes);
+    match RequestHeadDecoder.decode(&mut head) {
+        Ok(Decoded::Some(head)) => Ok(head),
+        _ => Err(Some(Bad { status: 400, message: "the head is not one of HTTP/1.1" })),
+    }
+}
+
+/// Bytes that are no request: answered once, and the connection ends, because what follows has no known meaning.
+fn misframed(app: &App, wire: &mut Wire<'_>, bad: Bad, head_only: bool) -> Next {
+    let frame = Frame {
+        request_id: app.clock.request_id(),
+        origin: None,
+        preflight: false,
+        keep_alive: false,
+        old: false,
+        head_only,
+    };
+    let request = Request { entry: None, sandbox: None, frame, started: Instant::now() };
+    let answer = Answer::refusal(Refusal::request(bad.status, bad.message), &request.frame.request_id);
+    write_head(&mut wire.out, &app.clock, &answer, &request.frame);
+    if !head_only {
+        wire.out.extend_from_slice(&answer.body);
+    }
+    log(&request, answer.status, answer.code);
+    Next::Close
+}
+
+/// A request that was let in.
+enum Admitted<'h> {
+    Call { entry: &'static Entry, caller: &'h [u8] },
+    Options(Option<String>),
+}
+
+async fn answer<'h>(
+    app: &App,
+    wire: &mut Wire<'_>,
+    head: &'h Parts,
+    framing: &Framing,
+    request: &mut Request<'h>,
+) -> Result<Answer, Stop> {
+    let admitted = match admit(app, head, framing, request) {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            request.frame.keep_alive &= body::drain(app, wire, framing).await;
+            return Err(refusal.into());
+        }
+    };
+    let (entry, caller) = match admitted {
+        Admitted::Call { entry, caller } => (entry, caller),
+        Admitted::Options(allow) => {
+            request.frame.keep_alive &= body::drain(app, wire, framing).await;
+            return Ok(Answer::empty(allow));
+        }
+    };
+    let has_body = head.method == Method::POST || head.method == Method::PUT;
+    let received = if has_body {
+        body::receive(app, wire, framing, entry.limits.body_bytes_max)
+            .await
+            .inspect_err(|_| request.frame.keep_alive = false)?
+    } else {
+        request.frame.keep_alive &= body::drain(app, wire, framing).await;
+        Bytes::new()
+    };
+    let form = if has_body { Form::Json(&received) } else { Form::Query(head.uri.query().unwrap_or_default()) };
+    let idempotency = idempotency(head, caller, &received).map_err(Refusal::from)?;
+    let _slot = Slot::take(app, entry, request.sandbox).map_err(Refusal::from)?;
+    let future = (entry.invoke)(&app.shard, Arguments { sandbox: request.sandbox, form, idempotency });
+    let reply = run(wire, entry, future).await?.map_err(|error| checked(entry, error))?;
+    let Reply { content_type, body } = reply;
+    Ok(Answer { status: entry.status, content_type, body, allow: None, code: 0 })
+}
+
+/// Everything that is decided by the head alone, before a byte of the body is asked for.
+fn admit<'h>(
+    app: &App,
+    head: &'h Parts,
+    framing: &Framing,
+    request: &mut Request<'h>,
+) -> Result<Admitted<'h>, Refusal> {
+    request.frame.origin = origin::check(&app.settings, &head.headers, &framing.host)?;
+    let found = app.router.find(&head.method, head.uri.path());
+    if head.method == Method::OPTIONS {
+        request.frame.preflight = head.headers.contains_key("access-control-request-method");
+        return match found {
+            Found::OtherMethods(allow) => Ok(Admitted::Options(Some(allow))),
+            _ if head.uri.path() == "*" => Ok(Admitted::Options(None)),
+            _ => Err(unknown_route()),
+        };
+    }
+    let open = matches!(&found, Found::Operation { entry, .. } if entry.access == Access::Open);
+    let caller = if open { &[][..] } else { app.settings.api_keys.caller(&head.headers)? };
+    let (entry, id) = match found {
+        Found::Operation { entry, id } => (entry, id),
+        Found::OtherMethods(allow) => {
+            let message = "this route does not have this method; see the header Allow";
+            return Err(Refusal { allow: Some(allow), ..Refusal::request(405, message) });
+        }
+        Found::Nothing => return Err(unknown_route()),
+    };
+    request.entry = Some(entry);
+    if let Some(id) = id {
+        let sandbox = SandboxId::parse(id);
+        request.sandbox = Some(sandbox.ok_or_else(|| Error::new(Reason::SandboxNotFound, "no sandbox has this id"))?);
+    }
+    media_type(head)?;
+    Ok(Admitted::Call { entry, caller })
+}
+
+fn unknown_route() -> Refusal {
+    Refusal::request(404, "no such route; /openapi.json lists them")
+}
+
+/// A body must say that it is JSON: a browser sends that only after a preflight, which foreign pages don't pass.
+fn media_type(head: &Parts) -> Result<(), Refusal> {
+    let wrong = |message| Err(Refusal::request(415, message));
+    if head.headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return wrong("a body may not be compressed");
+    }
+    if head.method != Method::POST && head.method != Method::PUT {
+        return Ok(());
+    }
+    let value = framing::single(&head.headers, &CONTENT_TYPE, "two Content-Type fields");
+    let essence = value.ok().flatten().and_then(|v| v.split(';').next()).unwrap_or_default();
+    if essence.trim().eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    wrong("the body must be JSON, with `Content-Type: application/json`")
+}
+
+fn idempotency(head: &Parts, caller: &[u8], body: &[u8]) -> Result<Option<Idempotency>, Error> {
+    let refuse = || {
+        let message = "Idempotency-Key must be one field of 1 to 255 visible ASCII characters";
+        Error::new(Reason::InvalidParameter, message).details("Idempotency-Key")
+    };
+    let mut keys = head.headers.get_all("idempotency-key").iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    let key = key.to_str().map_err(|_| refuse())?;
+    if keys.next().is_some() || key.is_empty() || key.len() > 255 || !key.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(refuse());
+    }
+    // FNV-1a: stable between versions, because the store keeps it. The separator keeps key and body apart.
+    let bytes = caller.iter().chain(&[0xff]).chain(body);
+    let digest = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
+    Ok(Some(Idempotency { key: key.to_owned(), digest }))
+}
+
+/// Runs an operation. Where its client goes and it says so, its future is dropped.
+async fn run(
+    wire: &mut Wire<'_>,
+    entry: &Entry,
+    future: LocalBoxFuture<'_, Result<Reply, Error>>,
+) -> Result<Result<Reply, Error>, Stop> {
+    let mut future = pin!(AssertUnwindSafe(future).catch_unwind());
+    // Most operations are ready at once; only a wait makes it worth to send what was answered before.
+    let outcome = match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => {
+            let sent = wire.flush().await;
+            match entry.abandoned {
+                Abandoned::Finish => future.await,
+                Abandoned::Cancel if sent.is_err() => return Err(Stop::Gone),
+                Abandoned::Cancel => match select(future, pin!(wire.left())).await {
+                    Either::Left((outcome, _)) => outcome,
+                    Either::Right(_) => return Err(Stop::Gone),
+                },
+            }
+        }
+    };
+    Ok(outcome.unwrap_or_else(|_| Err(Error::new(Reason::Internal, "the server failed at this; its log says how"))))
+}
+
+/// A reason that was not declared is a gap in the documents, not a reason to hide it from the caller.
+fn checked(entry: &Entry, error: Error) -> Refusal {
+    if !COMMON_ERRORS.contains(&error.reason) && !entry.errors.contains(&error.reason) {
+        tracing::error!(operation = entry.name, reason = error.reason.name(), "an undeclared reason");
+    }
+    error.into()
+}
+
+/// A place among the calls that run at once on one sandbox.
+struct Slot<'a> {
+    app: &'a App,
+    key: Option<(&'static str, SandboxId)>,
+}
+
+impl<'a> Slot<'a> {
+    fn take(app: &'a App, entry: &Entry, sandbox: Option<SandboxId>) -> Result<Slot<'a>, Error> {
+        let max = entry.limits.in_flight_max_per_sandbox;
+        let Some(sandbox) = sandbox.filter(|_| max < u32::MAX) else { return Ok(Slot { app, key: None }) };
+        let mut running = app.running.borrow_mut();
+        let count = running.entry((entry.name, sandbox)).or_insert(0);
+        if *count >= max {
+            let message = format!("{max} calls of {} run in this sandbox already", entry.name);
+            return Err(Error::new(Reason::RateLimited, message));
+        }
+        *count += 1;
+        Ok(Slot { app, key: Some((entry.name, sandbox)) })
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        let mut running = self.app.running.borrow_mut();
+        if let Some(count) = running.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                running.remove(&key);
+            }
+        }
+    }
+}
+
+/// The one line of a request. Never a body, a path, a query or a key.
+fn log(request: &Request<'_>, status: u16, code: u16) {
+    tracing::info!(
+        request_id = request.frame.request_id.as_str(),
+        operation = request.entry.map_or("-", |entry| entry.name),
+        sandbox = request.sandbox.as_ref().map_or("-", |id| id.as_str()),
+        status,
+        code,
+        us = request.started.elapsed().as_micros() as u64,
+        "request"
+    );
+}

@@ -1,0 +1,116 @@
+//! HTTP/1.1 for callers that cannot be trusted: one listener per core, one task per connection.
+//!
+//! ```text
+//!  listen ─► connection ─► (wire::head, RequestHeadDecoder, wire::framing) ─► origin ─► auth ─► route ─► body
+//!                │                                                                                      │
+//!                └◄── answer ◄── Reply or Refusal ◄── the operation's one boxed future ◄────────────────┘
+//! ```
+//! One read and one write a request; pipelined requests are answered in one write. Nothing is buffered for an idle
+//! connection. Every wait has a deadline, every buffer a bound (the constants below).
+//! Must not know: what operations do.
+
+mod answer;
+mod auth;
+mod body;
+mod clock;
+mod connection;
+pub mod listen;
+mod origin;
+mod peers;
+mod route;
+mod socket;
+
+pub use auth::ApiKeys;
+pub use listen::{Drained, Stop, Stopper, serve};
+
+use crate::operation::Entry;
+use crate::operations::OPERATIONS;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::time::Duration;
+use workspace_core::SandboxId;
+use workspace_core::shard::Shard;
+
+/// On one core; more get 503.
+const CONNECTIONS_MAX: usize = 10_000;
+/// Of bodies that are being received, on one core, together.
+const BODIES_BYTES_MAX: usize = 128 << 20;
+
+/// How long the edge waits for a peer, at each point of a connection's life.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// From a head's first byte to its last.
+    pub head: Duration,
+    /// Between two pieces of a body.
+    pub body: Duration,
+    /// From a body's first byte to its last.
+    pub body_total: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// Without any progress of a write.
+    pub write: Duration,
+    /// From our last byte to the peer's end of stream.
+    pub linger: Duration,
+    /// From the request to stop to the end of the last connection.
+    pub drain: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Deadlines {
+        Deadlines {
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            body_total: Duration::from_secs(120),
+            idle: Duration::from_secs(75),
+            write: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What the edge lets in.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// The listener is bound to a loopback address: only names of this machine are let in as Host.
+    pub loopback: bool,
+    /// Web origins that may call, e.g. `https://app.example`; matched whole.
+    pub allowed_origins: Vec<String>,
+    /// More names for Host on a loopback bind, without port, e.g. that of a proxy in front.
+    pub allowed_hosts: Vec<String>,
+    /// Who may call. None: everyone.
+    pub api_keys: ApiKeys,
+    /// How long it waits.
+    pub deadlines: Deadlines,
+}
+
+/// What the connections of one core share.
+pub struct App {
+    shard: Shard,
+    settings: Settings,
+    router: route::Router,
+    peers: peers::Peers,
+    clock: clock::Clock,
+    running: RefCell<HashMap<(&'static str, SandboxId), u32>>,
+    bodies_bytes: Cell<usize>,
+}
+
+impl App {
+    /// Serves THE list.
+    pub fn new(shard: Shard, settings: Settings) -> App {
+        App::with_operations(shard, settings, OPERATIONS)
+    }
+
+    /// Serves a list of operations.
+    pub fn with_operations(shard: Shard, settings: Settings, operations: &'static [Entry]) -> App {
+        App {
+            shard,
+            settings,
+            router: route::Router::new(operations),
+            peers: peers::Peers::default(),
+            clock: clock::Clock::new(),
+            running: RefCell::default(),
+            bodies_bytes: Cell::new(0),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! How bytes come and go: wait for readiness by the ring, then one direct system call.
+//!
+//! No buffer is lent to the kernel across a wait, so any wait may be dropped and nothing is lost; an idle connection
+//! holds no buffer at all. Reads land in the core's scratch page and are copied: a head is some hundred bytes.
+//! One timer a connection, moved only when it would fire too late.
+
+use super::Deadlines;
+use super::peers::Peer;
+use bytes::{Buf, Bytes, BytesMut};
+use monoio::time::{Instant, Sleep, sleep, sleep_until};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+const SCRATCH_BYTES: usize = 64 << 10;
+/// Of requests that are read while an earlier one is under way.
+const AHEAD_BYTES_MAX: usize = 64 << 10;
+/// An output buffer above this is given back after use.
+const OUT_BYTES_KEPT: usize = 64 << 10;
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+}
+
+/// Why no more bytes come or go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// End of stream, or reset.
+    Left,
+    /// The deadline passed.
+    Late,
+}
+
+/// A connection's bytes.
+pub(super) struct Wire<'a> {
+    pub(super) peer: Rc<Peer>,
+    /// Arrived, not yet used.
+    pub(super) input: BytesMut,
+    /// Answered, not yet sent.
+    pub(super) out: Vec<u8>,
+    timer: Pin<Box<Sleep>>,
+    deadlines: &'a Deadlines,
+}
+
+impl<'a> Wire<'a> {
+    pub(super) fn new(peer: Rc<Peer>, deadlines: &'a Deadlines) -> Wire<'a> {
+        let timer = Box::pin(sleep_until(Instant::now() + deadlines.idle));
+        Wire { peer, input: BytesMut::new(), out: Vec::new(), timer, deadlines }
+    }
+
+    /// Waits for bytes and appends them to the input.
+    pub(super) async fn fill(&mut self, deadline: Instant) -> Result<(), Gone> {
+        loop {
+            until(&mut self.timer, deadline, self.peer.stream.readable(false))
+                .await
+                .ok_or(Gone::Late)?
+                .map_err(|_| Gone::Left)?;
+            match receive(&self.peer, &mut self.input) {
+                Ok(0) => return Err(Gone::Left),
+                Ok(_) => return Ok(()),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                // A reset after idling is how many clients say goodbye.
+                Err(_) => return Err(Gone::Left),
+            }
+        }
+    }
+
+    /// Sends all that was answered.
+    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let out = std::mem::take(&mut self.out);
+        let sent = self.send(&out).await;
+        if out.capacity() <= OUT_BYTES_KEPT {
+            self.out = out;
+            self.out.clear();
+        }
+        sent
+    }
+
+    /// Sends all that was answered, then a large body without copying it.
+    pub(super) async fn flush_with(&mut self, body: &Bytes) -> Result<(), Gone> {
+        self.flush().await?;
+        self.send(body).await
+    }
+
+    async fn send(&mut self, mut bytes: &[u8]) -> Result<(), Gone> {
+        while !bytes.is_empty() {
+            match send(crate::sys::borrow::borrow(&self.peer.stream), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            {
+                Ok(sent) => bytes.advance(sent),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    let deadline = Instant::now() + self.deadlines.write;
+                    let writable = self.peer.stream.writable(false);
+                    until(&mut self.timer, deadline, writable).await.ok_or(Gone::Late)?.map_err(|_| Gone::Left)?;
+                }
+                Err(_) => return Err(Gone::Left),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back what an idle connection does not need.
+    pub(super) fn rest(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        self.out = Vec::new();
+    }
+
+    /// Returns when the client has gone. Requests that it sends meanwhile are kept in the input.
+    pub(super) async fn left(&mut self) {
+        loop {
+            if self.input.len() >= AHEAD_BYTES_MAX {
+                // Readiness to read would be there all the time, so the hang-up is asked for.
+                sleep(Duration::from_secs(1)).await;
+                if hung_up(&self.peer) {
+                    return;
+                }
+                continue;
+            }
+            if self.peer.stream.readable(false).await.is_err() {
+                return;
+            }
+            match receive(&self.peer, &mut self.input) {
+                Ok(0) => return,
+                Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Ends the connection so that the last answer arrives: a close with unread bytes would be a reset, which makes
+    /// the peer forget what it has not read.
+    pub(super) async fn linger(mut self) {
+        if self.flush().await.is_err() {
+            return;
+        }
+        let _ = shutdown(crate::sys::borrow::borrow(&self.peer.stream), Shutdown::Write);
+        let deadline = Instant::now() + self.deadlines.linger;
+        let mut dropped = 0;
+        while dropped < LINGER_BYTES_MAX && self.fill(deadline).await.is_ok() {
+            dropped += self.input.len();
+            self.input.clear();
+        }
+    }
+}
+
+/// The output of `future`, or `None` after `deadline`.
+async fn until<F: Future>(timer: &mut Pin<Box<Sleep>>, deadline: Instant, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(None);
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn receive(peer: &Peer, input: &mut BytesMut) -> Result<usize, Errno> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let (received, _) = recv(crate::sys::borrow::borrow(&peer.stream), &mut scratch[..], RecvFlags::DONTWAIT)?;
+        input.extend_from_slice(&scratch[..received]);
+        Ok(received)
+    })
+}
+
+fn hung_up(peer: &Peer) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(crate::sys::borrow::borrow(&peer.stream), PollFlags::RDHUP)];
+    let asked = poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }));
+    asked.is_err() || fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+}

@@ -1,0 +1,111 @@
+//! One command's stream: started, output, exited, in that order; anything else is the agent's nonsense.
+
+use super::link::{finish, grpc_status, lost, next_piece, nonsense, open_stream, refused};
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::StatusCode;
+use workspace_core::process::{ExitReason, Finished};
+use workspace_core::{Error, Reason};
+use workspace_proto::agent::{Exited, RunEvent, RunRequest, run_event::Event};
+use workspace_proto::grpc_frame::Decoder;
+use workspace_proto::method;
+
+/// What a lost sandbox leaves as exit code: as if killed, never a made-up success.
+const LOST_EXIT_CODE: i32 = 128 + 9;
+
+/// Runs a command and collects its output. Dropping the future resets the stream, which kills the command's tree.
+pub(super) async fn run(requests: SendRequest<Bytes>, request: RunRequest) -> Result<Finished, Error> {
+    let mut collected = Collected::new(request.output_bytes_max);
+    let response = open_stream(requests, method::RUN, &request).await?;
+    drop(request);
+    let response = response.await.map_err(lost)?;
+    let status = grpc_status(response.headers());
+    if response.status() != StatusCode::OK || status.is_some() {
+        return Err(refused(status));
+    }
+    let mut body = response.into_body();
+    let mut decoder = Decoder::default();
+    loop {
+        let piece = match next_piece(&mut body).await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(error) if error.reason == Reason::AgentNotConnected && collected.started => return Ok(collected.lost()),
+            Err(error) => return Err(error),
+        };
+        decoder.push(&piece);
+        while let Some(message) = decoder.next_message::<RunEvent>().map_err(nonsense)? {
+            collected.take(message)?;
+        }
+    }
+    finish(&mut body).await?;
+    collected.finished()
+}
+
+struct Collected {
+    output_bytes_max: u64,
+    started: bool,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    exited: Option<Exited>,
+}
+
+impl Collected {
+    fn new(output_bytes_max: u64) -> Collected {
+        Collected { output_bytes_max, started: false, stdout: Vec::new(), stderr: Vec::new(), exited: None }
+    }
+
+    fn take(&mut self, message: RunEvent) -> Result<(), Error> {
+        if self.exited.is_some() {
+            return Err(nonsense("an event after the exit"));
+        }
+        match message.event {
+            Some(Event::Started(_)) if !self.started => self.started = true,
+            Some(Event::Stdout(bytes)) if self.started && self.fits(&bytes) => self.stdout.extend_from_slice(&bytes),
+            Some(Event::Stderr(bytes)) if self.started && self.fits(&bytes) => self.stderr.extend_from_slice(&bytes),
+            Some(Event::Exited(exited)) if self.started => self.exited = Some(exited),
+            _ => return Err(nonsense("an event out of order or over the output limit")),
+        }
+        Ok(())
+    }
+
+    fn fits(&self, bytes: &Bytes) -> bool {
+        (self.stdout.len() + self.stderr.len() + bytes.len()) as u64 <= self.output_bytes_max
+    }
+
+    fn lost(self) -> Finished {
+        Finished {
+            exit_code: LOST_EXIT_CODE,
+            signal: None,
+            reason: ExitReason::SandboxLost,
+            stdout: self.stdout,
+            stderr: self.stderr,
+            truncated: false,
+            duration_us: 0,
+        }
+    }
+
+    fn finished(self) -> Result<Finished, Error> {
+        use workspace_proto::agent::ExitReason as Wire;
+        let exited = self.exited.ok_or_else(|| nonsense("a stream without an exit"))?;
+        let reason = match exited.reason() {
+            Wire::Exited => ExitReason::Exited,
+            Wire::Signaled => ExitReason::Signaled,
+            Wire::TimedOut => ExitReason::TimedOut,
+            Wire::OomKilled => ExitReason::OomKilled,
+            Wire::Canceled => ExitReason::Canceled,
+            Wire::Unspecified => return Err(nonsense("an exit without a reason")),
+        };
+        if !(0..=255).contains(&exited.exit_code) || exited.signal > 64 {
+            return Err(nonsense("an exit code or signal that does not exist"));
+        }
+        Ok(Finished {
+            exit_code: exited.exit_code,
+            signal: (exited.signal != 0).then_some(exited.signal),
+            reason,
+            stdout: self.stdout,
+            stderr: self.stderr,
+            truncated: exited.truncated,
+            duration_us: exited.duration_us,
+        })
+    }
+}

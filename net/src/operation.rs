@@ -1,0 +1,330 @@
+//! What an operation is: declared once, shown on every surface.
+//!
+//! ```text
+//!  impl Operation ──► Entry (the static table in `operations`) ──► route · OpenAPI · reference.md · MCP tool · metric
+//!  bytes ──► Arguments ──► Input ──► call(shard) ──► Output ──► Reply
+//! ```
+//! Must not know: sockets, HTTP statuses of failures (`failure`), how an answer is framed.
+
+use crate::wire::{fields, json, query};
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use workspace_core::sandbox::Idempotency;
+use workspace_core::shard::Shard;
+use workspace_core::{Error, Reason, SandboxId};
+
+/// A mebibyte.
+pub const MIB: usize = 1 << 20;
+
+/// The methods that routes use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Reads; its input is the query.
+    Get,
+    /// Acts; its input is a JSON body.
+    Post,
+    /// Replaces; its input is a JSON body.
+    Put,
+    /// Removes; its input is the query.
+    Delete,
+}
+
+impl Method {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+        }
+    }
+
+    /// True where the input comes from a JSON body, false where it comes from the query.
+    pub const fn has_body(self) -> bool {
+        matches!(self, Method::Post | Method::Put)
+    }
+}
+
+/// A method and a whole path; `{id}` stands for one segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// From the root, e.g. `/api/v1/sandboxes/{id}`.
+    pub path: &'static str,
+}
+
+/// A GET route.
+pub const fn get(path: &'static str) -> Route {
+    Route { method: Method::Get, path }
+}
+
+/// A POST route.
+pub const fn post(path: &'static str) -> Route {
+    Route { method: Method::Post, path }
+}
+
+/// A PUT route.
+pub const fn put(path: &'static str) -> Route {
+    Route { method: Method::Put, path }
+}
+
+/// A DELETE route.
+pub const fn delete(path: &'static str) -> Route {
+    Route { method: Method::Delete, path }
+}
+
+/// A set of MCP tools; each holds those above it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Profile {
+    /// Runs commands, no more.
+    Executor,
+    /// And works on files.
+    Developer,
+    /// And on sandboxes.
+    Full,
+}
+
+/// What a call changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    Read,
+    /// Something, and doing it twice does it twice.
+    Write,
+    /// It takes away; doing it twice is like once.
+    Remove,
+}
+
+/// Who may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// With API keys set: who has one.
+    Key,
+    /// Everyone.
+    Open,
+}
+
+/// What becomes of a call whose client went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Abandoned {
+    /// It goes on to its end: half of it would be worse than all of it.
+    Finish,
+    /// Its future is dropped, which ends what it started.
+    Cancel,
+}
+
+/// Bounds of one operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Of the request's body; a longer one is 413.
+    pub body_bytes_max: usize,
+    /// Calls at once on one sandbox, counted per core; more is 429.
+    pub in_flight_max_per_sandbox: u32,
+}
+
+/// For calls that are short: no count is kept.
+pub const SHORT: Limits = Limits { body_bytes_max: MIB, in_flight_max_per_sandbox: u32::MAX };
+
+/// What a caller asked, not yet read.
+#[derive(Debug)]
+pub struct Arguments<'a> {
+    /// The sandbox that the path names.
+    pub sandbox: Option<SandboxId>,
+    /// Where the input is.
+    pub form: Form<'a>,
+    /// Of the header Idempotency-Key.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// Where an input is read from.
+#[derive(Debug)]
+pub enum Form<'a> {
+    /// A query string, still percent-encoded.
+    Query(&'a str),
+    /// A JSON object; empty stands for `{}`.
+    Json(&'a [u8]),
+}
+
+impl Form<'_> {
+    /// Reads the input. 1001 names the field that is missing or of another type.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let decoded = match self {
+            Form::Query(text) => fields::decode(&query::object(text).map_err(malformed)?, fields::Source::Text),
+            Form::Json([]) => fields::decode(&serde_json::json!({}), fields::Source::Json),
+            Form::Json(bytes) => fields::decode(&json::parse(bytes).map_err(malformed)?, fields::Source::Json),
+        };
+        decoded.map_err(|wrong| {
+            let error = Error::new(Reason::InvalidRequest, wrong.to_string());
+            if wrong.path.is_empty() { error } else { error.details(wrong.path) }
+        })
+    }
+}
+
+fn malformed(why: impl ToString) -> Error {
+    Error::new(Reason::InvalidRequest, why.to_string())
+}
+
+/// One call, read.
+#[derive(Debug)]
+pub struct Call<I> {
+    sandbox: Option<SandboxId>,
+    /// Of the header Idempotency-Key.
+    pub idempotency: Option<Idempotency>,
+    /// The input, of the right shape; values are checked by the operation.
+    pub input: I,
+}
+
+impl<I> Call<I> {
+    /// The sandbox that the call is about.
+    pub fn sandbox(&self) -> Result<SandboxId, Error> {
+        self.sandbox.ok_or_else(|| Error::new(Reason::SandboxNotFound, "no sandbox was named"))
+    }
+}
+
+/// An input without fields.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+pub struct Nothing {}
+
+/// An answer in bytes.
+#[derive(Debug)]
+pub struct Reply {
+    /// The media type.
+    pub content_type: &'static str,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// What an operation answers.
+pub trait Output {
+    /// The bytes that a caller gets.
+    fn reply(self) -> Result<Reply, Error>;
+    /// The shape, for documents; `None` where it is a document itself.
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema>;
+}
+
+/// An answer as JSON.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: Serialize + JsonSchema> Output for Json<T> {
+    fn reply(self) -> Result<Reply, Error> {
+        let mut body = Vec::with_capacity(1024);
+        serde_json::to_writer(&mut body, &self.0)
+            .map_err(|e| Error::new(Reason::Internal, "the answer could not be written").source(e))?;
+        Ok(Reply { content_type: "application/json", body: body.into() })
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<T>())
+    }
+}
+
+/// An answer that was made before.
+#[derive(Debug)]
+pub struct Ready(pub Bytes);
+
+impl Output for Ready {
+    fn reply(self) -> Result<Reply, Error> {
+        Ok(Reply { content_type: "application/json", body: self.0 })
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Option<Schema> {
+        None
+    }
+}
+
+/// One thing that callers can ask for.
+pub trait Operation: 'static {
+    /// MCP tool, operationId, metric label, log field.
+    const NAME: &'static str;
+    /// One sentence for documents.
+    const SUMMARY: &'static str;
+    /// Where HTTP has it; the first is the one that documents show.
+    const ROUTES: &'static [Route];
+    /// The status of success.
+    const STATUS: u16 = 200;
+    /// The smallest tool set that has it.
+    const TOOL: Option<Profile>;
+    /// What it changes.
+    const EFFECT: Effect;
+    /// Who may call it.
+    const ACCESS: Access = Access::Key;
+    /// What becomes of it when its client goes.
+    const ABANDONED: Abandoned = Abandoned::Finish;
+    /// Its bounds.
+    const LIMITS: Limits = SHORT;
+    /// The reasons for failure that are its own, beside those that every operation has.
+    const ERRORS: &'static [Reason];
+    /// What it takes.
+    type Input: DeserializeOwned + JsonSchema + 'static;
+    /// What it answers.
+    type Output: Output;
+
+    /// Does it. Values are checked here, once, into core's own types.
+    fn call(shard: &Shard, call: Call<Self::Input>) -> impl Future<Output = Result<Self::Output, Error>>;
+}
+
+/// How the table calls an operation: one boxed future a call.
+pub type Invoke = for<'a> fn(&'a Shard, Arguments<'a>) -> LocalBoxFuture<'a, Result<Reply, Error>>;
+
+/// An operation as a row of the table.
+#[derive(Clone, Copy)]
+#[allow(missing_docs)] // Each field is the constant of the same name in [`Operation`].
+pub struct Entry {
+    pub name: &'static str,
+    pub summary: &'static str,
+    pub routes: &'static [Route],
+    pub status: u16,
+    pub tool: Option<Profile>,
+    pub effect: Effect,
+    pub access: Access,
+    pub abandoned: Abandoned,
+    pub limits: Limits,
+    pub errors: &'static [Reason],
+    pub input: fn(&mut SchemaGenerator) -> Schema,
+    pub output: fn(&mut SchemaGenerator) -> Option<Schema>,
+    pub invoke: Invoke,
+}
+
+/// The row of an operation.
+pub const fn entry<O: Operation>() -> Entry {
+    Entry {
+        name: O::NAME,
+        summary: O::SUMMARY,
+        routes: O::ROUTES,
+        status: O::STATUS,
+        tool: O::TOOL,
+        effect: O::EFFECT,
+        access: O::ACCESS,
+        abandoned: O::ABANDONED,
+        limits: O::LIMITS,
+        errors: O::ERRORS,
+        input: |generator| generator.subschema_for::<O::Input>(),
+        output: |generator| O::Output::schema(generator),
+        invoke: |shard, arguments| Box::pin(invoke::<O>(shard, arguments)),
+    }
+}
+
+async fn invoke<O: Operation>(shard: &Shard, arguments: Arguments<'_>) -> Result<Reply, Error> {
+    let Arguments { sandbox, form, idempotency } = arguments;
+    let input = form.read::<O::Input>()?;
+    O::call(shard, Call { sandbox, idempotency, input }).await?.reply()
+}
+
+/// Reasons that every operation may answer with, because the edge, the mailboxes or the store do.
+pub const COMMON_ERRORS: &[Reason] = &[
+    Reason::InvalidRequest,
+    Reason::InvalidParameter,
+    Reason::Internal,
+    Reason::NotImplemented,
+    Reason::Unauthenticated,
+    Reason::RateLimited,
+    Reason::ForbiddenOrigin,
+    Reason::Overloaded,
+    Reason::DatabaseError,
+];

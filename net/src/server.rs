@@ -1,0 +1,273 @@
+//! The server's process: one pinned thread per core, each with a ring, a shard, a listener; and what starts and ends them.
+//!
+//! ```text
+//! store opened ─► shards up ─► launcher ready ─► inventory joined with records ─► recovered ─► listeners accept
+//! SIGTERM ─► no new connection, running requests end (10 s) ─► store drained ─► exit
+//! ```
+
+use crate::command::serve::AtEnd;
+use crate::hub::Hub;
+use crate::supervisor::{DATA_DIR, EXIT_FATAL, Identities};
+use crate::sys::signal;
+use crate::{http, trash};
+use futures_util::future::join_all;
+use monoio::net::UnixStream;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use workspace_core::Error;
+use workspace_core::config::Config;
+use workspace_core::runtime::Runtime;
+use workspace_core::runtime::namespace::{Launcher, Namespaces};
+use workspace_core::shard::mailbox::{Inbox, Mailbox, mailbox};
+use workspace_core::shard::{Blocks, MAILBOX_CALLS_MAX, Parts, Recovery, Settings, Shard};
+use workspace_core::store::{Record, Store};
+use workspace_proto::launcher::{Entry, Mode};
+
+/// Entries of each core's submission queue.
+const RING_ENTRIES: u32 = 1024;
+
+/// What the server process is given.
+pub struct Start {
+    /// Checked.
+    pub config: Config,
+    /// Where the listeners listen.
+    pub address: SocketAddr,
+    /// One for each core.
+    pub listeners: Vec<TcpListener>,
+    /// Who is who.
+    pub ids: Identities,
+    /// What becomes of the sandboxes.
+    pub at_end: AtEnd,
+    /// One to the launcher for each core.
+    pub sockets: Vec<OwnedFd>,
+}
+
+/// What all cores share.
+struct Shared {
+    config: Config,
+    address: SocketAddr,
+    ids: Identities,
+    at_end: AtEnd,
+    store: Store,
+    settings: Settings,
+    peers: Vec<Mailbox<Shard>>,
+    trash: flume::Sender<()>,
+    stop: http::Stop,
+    /// Dropped at SIGTERM.
+    stopper: Mutex<Option<http::Stopper>>,
+}
+
+/// Serves until SIGTERM. Returns the process's exit code.
+pub fn run(start: Start) -> i32 {
+    let store = match Store::open(&start.config.database_in(Path::new(DATA_DIR))) {
+        Ok(store) => store,
+        Err(error) => {
+            tracing::error!("{error}");
+            return EXIT_FATAL;
+        }
+    };
+    let trash = match trash::start(Path::new(DATA_DIR)) {
+        Ok(trash) => trash,
+        Err(error) => {
+            tracing::error!(%error, "the trash thread");
+            return 1;
+        }
+    };
+    let (peers, inboxes): (Vec<_>, Vec<_>) = start.sockets.iter().map(|_| mailbox(MAILBOX_CALLS_MAX)).unzip();
+    let (stopper, stop) = http::Stop::pair();
+    let shared = Arc::new(Shared {
+        settings: settings(&start.config),
+        config: start.config,
+        address: start.address,
+        ids: start.ids,
+        at_end: start.at_end,
+        store: store.clone(),
+        peers,
+        trash,
+        stop,
+        stopper: Mutex::new(Some(stopper)),
+    });
+    let mut threads = Vec::new();
+    for (index, ((socket, listener), inbox)) in start.sockets.into_iter().zip(start.listeners).zip(inboxes).enumerate()
+    {
+        let core = Core { index, shared: shared.clone(), socket, listener, inbox };
+        match thread::Builder::new().name(format!("shard-{index}")).spawn(move || core.run()) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                tracing::error!(%error, "a shard's thread");
+                return 1;
+            }
+        }
+    }
+    let well = threads.into_iter().map(|thread| thread.join().unwrap_or(1)).fold(0, i32::max);
+    drop(shared);
+    store.close();
+    well
+}
+
+fn settings(config: &Config) -> Settings {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Settings {
+        nfs_host: config.nfs_host.clone(),
+        nfs_port: config.nfs_port,
+        base_image: config.base_image.clone(),
+        agent_timeout_ms: u64::try_from(config.agent_timeout.as_millis()).unwrap_or(u64::MAX),
+        boot_id: boot_id.trim().to_owned(),
+    }
+}
+
+/// One core's thread.
+struct Core {
+    index: usize,
+    shared: Arc<Shared>,
+    socket: OwnedFd,
+    listener: TcpListener,
+    inbox: Inbox<Shard>,
+}
+
+impl Core {
+    fn run(self) -> i32 {
+        pin_to_core(self.index);
+        let uring = monoio::utils::detect_uring();
+        if self.index == 0 && !uring {
+            tracing::warn!(
+                "io_uring is refused on this machine; serving by epoll (`workspace-server doctor` says why)"
+            );
+        }
+        let runtime =
+            monoio::RuntimeBuilder::<monoio::FusionDriver>::new().enable_timer().with_entries(RING_ENTRIES).build();
+        match runtime {
+            Ok(mut runtime) => runtime.block_on(self.serve()).unwrap_or_else(|error| {
+                tracing::error!("{error}");
+                1
+            }),
+            Err(error) => {
+                tracing::error!(%error, "a shard's ring");
+                1
+            }
+        }
+    }
+
+    async fn serve(self) -> Result<i32, String> {
+        let shared = &self.shared;
+        let launcher = Launcher::new(self.socket).map_err(|error| format!("the launcher's socket: {error}"))?;
+        let packets = launcher.clone();
+        monoio::spawn(async move {
+            let Err(error) = packets.serve().await;
+            // Crash-only: the supervisor starts both again; what was acknowledged is in the store and in the agents.
+            tracing::error!(%error, "the launcher's socket ended");
+            std::process::exit(1);
+        });
+        let ready = launcher.ready().await.ok_or("the launcher did not come up")?;
+        if self.index == 0 {
+            ready.notes.iter().for_each(|note| tracing::warn!("{note}"));
+        }
+        let run_dir = Path::new(DATA_DIR).join("run");
+        let runtime = Rc::new(Namespaces::new(launcher, &run_dir));
+        let shard = Shard::new(Parts {
+            index: self.index,
+            peers: shared.peers.clone(),
+            store: shared.store.clone(),
+            runtime: runtime.clone(),
+            connector: Rc::new(Hub),
+            settings: shared.settings.clone(),
+            blocks: blocks(&shared.ids, self.index, shared.peers.len()),
+            trash: shared.trash.clone(),
+        });
+        shard.serve(self.inbox);
+        if self.index == 0 {
+            recover(shared, runtime.as_ref()).await.map_err(|error| error.to_string())?;
+            tracing::info!(address = %shared.address, "serving");
+            stop_at_signal(shared.clone())?;
+        }
+        let app = Rc::new(http::App::new(shard.clone(), edge(&shared.config, shared.address)?));
+        let drained = http::serve(self.listener, app, shared.stop.clone()).await;
+        match drained {
+            Ok(drained) if drained.cut > 0 => tracing::warn!(connections = drained.cut, "cut at the end of the drain"),
+            Ok(_) => {}
+            Err(error) => return Err(format!("the listener: {error}")),
+        }
+        if shared.at_end == AtEnd::Delete {
+            shard.delete_all().await;
+        } else if shard.sandbox_count() > 0 {
+            tracing::info!(
+                shard = self.index,
+                sandboxes = shard.sandbox_count(),
+                "sandboxes keep running; `workspace-server serve --ephemeral` and Ctrl-C ends them"
+            );
+        }
+        Ok(0)
+    }
+}
+
+fn edge(config: &Config, address: SocketAddr) -> Result<http::Settings, String> {
+    let api_keys = http::ApiKeys::new(config.api_keys.expose()).map_err(|error| error.message)?;
+    Ok(http::Settings {
+        loopback: address.ip().is_loopback(),
+        allowed_origins: config.allowed_origins.clone(),
+        allowed_hosts: config.allowed_hosts.clone(),
+        api_keys,
+        deadlines: http::Deadlines::default(),
+    })
+}
+
+fn pin_to_core(index: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(index);
+    // A machine with fewer cores than shards, or a cpuset without this one: then the kernel places it.
+    let _ = rustix::thread::sched_setaffinity(None, &set);
+}
+
+fn blocks(ids: &Identities, index: usize, shards: usize) -> Blocks {
+    match ids.mode {
+        Mode::Root => {
+            Blocks::of_shard(ids.spans.iter().flat_map(|span| span.first..span.first + span.count), index, shards)
+        }
+        _ => Blocks::shared(),
+    }
+}
+
+/// Joins what the store knows with what stands on the machine, and has every shard resolve its part.
+async fn recover(shared: &Shared, runtime: &dyn Runtime) -> Result<(), Error> {
+    let entries: Vec<Entry> = runtime.inventory().await?;
+    let records: Vec<Record> = shared.store.all()?;
+    let used: Vec<u32> =
+        records.iter().map(|record| record.block).chain(entries.iter().map(|entry| entry.block)).collect();
+    let lists = Recovery::join(records, entries, shared.peers.len());
+    let answers = shared.peers.iter().zip(lists).map(|(peer, list)| {
+        let used = used.clone();
+        peer.ask(move |shard: &Shard, reply| {
+            let shard = shard.clone();
+            monoio::spawn(async move {
+                shard.occupy(&used);
+                reply.send(shard.recover(list).await);
+            });
+        })
+    });
+    let mut adopted = 0;
+    for answer in join_all(answers).await {
+        adopted += answer?;
+    }
+    if adopted > 0 {
+        tracing::info!(sandboxes = adopted, "running sandboxes found again");
+    }
+    Ok(())
+}
+
+/// SIGTERM stops all cores. The signal is blocked in every thread since the supervisor's start.
+fn stop_at_signal(shared: Arc<Shared>) -> Result<(), String> {
+    let signals = signal::descriptor(&[libc::SIGTERM]).map_err(|error| format!("signals: {error}"))?;
+    // Only readiness is asked of it.
+    let signals = UnixStream::from_std(std::os::unix::net::UnixStream::from(signals))
+        .map_err(|error| format!("signals: {error}"))?;
+    monoio::spawn(async move {
+        let _ = signals.readable(false).await;
+        tracing::info!("stopping: running requests have 10 s to end");
+        drop(shared.stopper.lock().map(|mut stopper| stopper.take()));
+    });
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! The data directory: made, checked, owned by the server's id, and held by one service at a time.
+
+use super::identity::Identities;
+use rustix::fs::{
+    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, chmod, chownat, flock, mkdirat, open, openat, statat,
+};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// A data directory that this process holds. Released when dropped.
+pub struct DataDir {
+    /// Absolute, without symlinks.
+    pub path: PathBuf,
+    /// The directory itself.
+    pub fd: OwnedFd,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the directory where it is missing and takes its lock. One line on failure.
+    pub fn open(path: &Path) -> Result<DataDir, String> {
+        let failed = |what: &str, error: std::io::Error| {
+            format!(
+                "the data directory {} {what}: {error}; set WORKSPACE_DATA_DIR to one that this user may write",
+                path.display()
+            )
+        };
+        std::fs::create_dir_all(path).map_err(|e| failed("could not be made", e))?;
+        let path = path.canonicalize().map_err(|e| failed("could not be found", e))?;
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = open(&path, flags, Mode::empty()).map_err(|e| failed("could not be opened", e.into()))?;
+        let lock = lock(&fd, &path)?;
+        Ok(DataDir { path, fd, _lock: lock })
+    }
+
+    /// 16 hex digits that name this directory in cgroups.
+    pub fn hash(&self) -> String {
+        let bytes = self.path.as_os_str().as_encoded_bytes();
+        let hash =
+            bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
+        format!("{hash:016x}")
+    }
+
+    /// The id that the sandboxes' id 0 has on disk, where this directory was used before.
+    pub fn base_id(&self) -> Option<u32> {
+        let owner = rustix::fs::fstat(&self.fd).ok()?.st_uid;
+        (owner >= 0x8_0000 && owner & 0xffff == 0xffff).then_some(owner & !0xffff)
+    }
+
+    /// Makes what lies inside, with its owners. Repeatable.
+    pub fn prepare(&self, ids: &Identities) -> Result<(), String> {
+        let failed = |name: &str, error: rustix::io::Errno| format!("{}/{name}: {error}", self.path.display());
+        let owner = Uid::from_raw(ids.owner_id);
+        let group = Gid::from_raw(ids.owner_id);
+        // The launcher has no power over files: it makes and moves a sandbox's directory as a member of the group.
+        // The server reaches agents' sockets in run/ but can change nothing there.
+        let root = (Uid::ROOT, Gid::ROOT);
+        for (name, (uid, gid), mode) in
+            [("run", root, 0o755), ("sandboxes", (owner, group), 0o770), ("trash", (owner, group), 0o770)]
+        {
+            match mkdirat(&self.fd, name, Mode::from_raw_mode(mode)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(failed(name, error)),
+            }
+            let is_dir =
+                statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| failed(name, e))?.st_mode & libc::S_IFMT;
+            if is_dir != libc::S_IFDIR {
+                return Err(failed(name, rustix::io::Errno::NOTDIR));
+            }
+            chownat(&self.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(|e| failed(name, e))?;
+            chmod(self.path.join(name), Mode::from_raw_mode(mode)).map_err(|e| failed(name, e))?;
+        }
+        rustix::fs::fchown(&self.fd, Some(owner), Some(Gid::from_raw(ids.owner_id))).map_err(|e| failed("", e))?;
+        rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(0o700)).map_err(|e| failed("", e))
+    }
+
+    /// Writes a small file for people and scripts, whole or not at all.
+    pub fn publish(&self, name: &str, text: &str, ids: &Identities) -> Result<(), String> {
+        let failed = |error: rustix::io::Errno| format!("{}/{name}: {error}", self.path.display());
+        let new = format!("{name}.new");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = openat(&self.fd, &new, flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
+        rustix::fs::fchown(&file, Some(Uid::from_raw(ids.owner_id)), None).map_err(failed)?;
+        File::from(file).write_all(text.as_bytes()).map_err(|e| format!("{}/{name}: {e}", self.path.display()))?;
+        rustix::fs::renameat(&self.fd, &new, &self.fd, name).map_err(failed)
+    }
+}
+
+/// One service a directory: the lock lives as long as the file is open, and names its holder.
+fn lock(dir: &OwnedFd, path: &Path) -> Result<File, String> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let failed = |error: std::io::Error| format!("{}/lock: {error}", path.display());
+    let fd = openat(dir.as_fd(), "lock", flags, Mode::from_raw_mode(0o600)).map_err(|e| failed(e.into()))?;
+    let mut file = File::from(fd);
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut holder = String::new();
+        drop(Read::by_ref(&mut file).take(32).read_to_string(&mut holder));
+        return Err(format!(
+            "the data directory {} is in use by another workspace-server, pid {}; stop that one or set WORKSPACE_DATA_DIR",
+            path.display(),
+            holder.trim()
+        ));
+    }
+    let mut write = || {
+        file.rewind()?;
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write().map_err(failed)?;
+    Ok(file)
+}

@@ -1,0 +1,11 @@
+//! Protocols without sockets: bytes in, values or a refusal out.
+//!
+//! Must not know: monoio, shards, clocks. Every parser here has a fuzz target in `tests/fuzz`.
+
+pub mod base64;
+pub mod chunked;
+pub mod fields;
+pub mod framing;
+pub mod head;
+pub mod json;
+pub mod query;

@@ -1,0 +1,10 @@
+//! Does the HTTP edge hold against what is sent to it? Raw bytes to a real listener, on both drivers of the ring.
+
+#![allow(unreachable_pub, clippy::unwrap_used)]
+
+mod bodies;
+mod framing;
+mod kit;
+mod lifetimes;
+mod origins;
+mod routes;

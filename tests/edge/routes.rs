@@ -1,0 +1,155 @@
+//! What each route answers before and after it is let in, walked over THE list.
+
+use crate::kit::{ID, Server, get, post};
+use workspace_server::http::{ApiKeys, Settings};
+use workspace_server::operation::Access;
+use workspace_server::operations::OPERATIONS;
+
+fn keyed() -> Server {
+    Server::product(Settings { api_keys: ApiKeys::new(["k-123", "k-456"]).unwrap(), ..Settings::default() })
+}
+
+#[test]
+fn all_but_health_refuse_a_missing_key() {
+    let server = keyed();
+    for operation in OPERATIONS {
+        for route in operation.routes {
+            let path = route.path.replace("{id}", ID);
+            let ask = |fields: &str, query: &str| {
+                let request = format!(
+                    "{} {path}{query} HTTP/1.1\r\nHost: a\r\n{fields}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}",
+                    route.method.name()
+                );
+                server.ask(request).0
+            };
+            let open = operation.access == Access::Open;
+            for (fields, query) in [
+                ("", ""),
+                ("X-API-Key: k-12\r\n", ""),
+                ("Authorization: Bearer K-123\r\n", ""),
+                ("Authorization: Bearer k-123\r\nX-API-Key: k-456\r\n", ""),
+                ("", "?api_key=k-123"),
+            ] {
+                let answer = ask(fields, query);
+                assert_eq!(answer.status == 401, !open, "{path} {fields}{query}");
+                if !open {
+                    assert_eq!((answer.code(), answer.field("www-authenticate")), (1005, Some("Bearer")), "{path}");
+                    assert!(!answer.head.contains("k-1") && !String::from_utf8_lossy(&answer.body).contains("k-1"));
+                }
+            }
+            for fields in ["X-API-Key: k-123\r\n", "Authorization: Bearer k-456\r\n"] {
+                assert_ne!(ask(fields, "").status, 401, "{path}");
+            }
+        }
+    }
+    assert_eq!(server.ask(get("/nowhere")).0.status, 401, "a stranger learns nothing of routes");
+}
+
+#[test]
+fn unknown_routes_and_methods() {
+    let server = Server::product(Settings::default());
+    for path in [
+        "/",
+        "/api/v1",
+        "/api/v1/sandboxes/",
+        "/api/v2/health",
+        "/api/v1/health/x",
+        "/api/v1/../v1/health",
+        "/%61pi/v1/health",
+    ] {
+        let answer = server.ask(get(path)).0;
+        assert_eq!((answer.status, answer.code()), (404, 1001), "{path}");
+    }
+    let answer = server.ask(post("/api/v1/health", "{}")).0;
+    assert_eq!((answer.status, answer.code(), answer.field("allow")), (405, 1001, Some("GET, HEAD, OPTIONS")));
+    let answer = server.ask("BREW /api/v1/sandboxes HTTP/1.1\r\nHost: a\r\n\r\n").0;
+    assert_eq!((answer.status, answer.field("allow")), (405, Some("POST, GET, HEAD, OPTIONS")));
+    let answer = server.ask("OPTIONS /api/v1/sandboxes HTTP/1.1\r\nHost: a\r\n\r\n").0;
+    assert_eq!(
+        (answer.status, answer.field("allow"), answer.field("content-length")),
+        (204, Some("POST, GET, HEAD, OPTIONS"), None)
+    );
+    assert_eq!(server.ask("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").0.status, 204);
+}
+
+#[test]
+fn health_and_the_document() {
+    let server = keyed();
+    let answer = server.ask(get("/api/v1/health")).0;
+    assert_eq!(answer.json(), serde_json::json!({"status": "healthy", "version": env!("CARGO_PKG_VERSION")}));
+    for name in ["content-type", "x-request-id", "date", "vary", "x-content-type-options"] {
+        assert!(answer.field(name).is_some(), "{name}");
+    }
+    let mut client = server.client();
+    client.send(get("/api/v1/health").replace("GET", "HEAD"));
+    let head = client.answer_to("HEAD").unwrap();
+    assert_eq!(head.field("content-length"), answer.field("content-length"));
+    client.send("GET /openapi.json HTTP/1.1\r\nHost: a\r\nX-API-Key: k-123\r\n\r\n");
+    let document = client.answer();
+    assert_eq!(document.json()["openapi"], "3.1.0", "and no body of HEAD stands before it");
+    for operation in OPERATIONS {
+        for route in operation.routes {
+            let described = &document.json()["paths"][route.path][route.method.name().to_lowercase()];
+            assert_eq!(described["summary"], operation.summary, "{}", route.path);
+        }
+    }
+}
+
+#[test]
+fn ids_and_filters() {
+    let server = Server::product(Settings::default());
+    for id in ["x", "..", "%2e%2e", "A", "a%00", &ID.to_uppercase(), &format!("{ID}a")] {
+        let answer = server.ask(get(&format!("/api/v1/sandboxes/{id}"))).0;
+        assert_eq!(
+            (answer.status, answer.code(), answer.json()["reason"].as_str()),
+            (404, 2001, Some("sandbox_not_found")),
+            "{id}"
+        );
+    }
+    let list = |query: &str| server.ask(get(&format!("/api/v1/sandboxes?{query}"))).0;
+    for (query, code) in [
+        ("state=bogus", 1002),
+        ("state=Running", 1002),
+        ("state=", 1002),
+        ("limit=0", 1002),
+        ("limit=1001", 1002),
+        ("limit=-1", 1001),
+        ("limit=1.5", 1001),
+        ("limit=18446744073709551616", 1001),
+        ("limit=", 1001),
+        ("limit=1&limit=2", 1001),
+        ("cursor=bogus", 1002),
+        ("cursor=", 1002),
+        ("metadata=x", 1001),
+        ("metadata.=x", 1002),
+        ("metadata.a=%00", 1001),
+        ("metadata.a=%ff", 1001),
+        ("state=%zz", 1001),
+    ] {
+        let answer = list(query);
+        assert_eq!((answer.status, answer.code()), (400, code), "{query}");
+    }
+    for query in ["", "state=running", "limit=1000", "metadata.a=b&metadata.c=d%20e", "later=1"] {
+        assert_eq!(list(query).code(), 5001, "{query}");
+    }
+    let delete =
+        |query: &str| server.ask(format!("DELETE /api/v1/sandboxes/{ID}{query} HTTP/1.1\r\nHost: a\r\n\r\n")).0.code();
+    assert_eq!((delete("?force=true"), delete("?force=false"), delete("?force=yes")), (5001, 5001, 1001));
+}
+
+#[test]
+fn failures_have_one_form() {
+    let server = Server::product(Settings::default());
+    let answer = server.ask(get(&format!("/api/v1/sandboxes/{ID}"))).0;
+    let expected = serde_json::json!({
+        "code": 5001, "reason": "agent_not_connected", "message": "this server has no runtime",
+        "retryable": true, "request_id": answer.field("x-request-id").unwrap(),
+    });
+    assert_eq!((answer.status, answer.json()), (503, expected));
+    assert_eq!(answer.field("retry-after"), Some("1"));
+    let create = |key: &str| {
+        let request = post("/api/v1/sandboxes", "{}").replace("Host: a", &format!("Host: a\r\nIdempotency-Key: {key}"));
+        server.ask(request).0.code()
+    };
+    assert_eq!((create("abc"), create(""), create("a b"), create(&"a".repeat(256))), (5001, 1002, 1002, 1002));
+}

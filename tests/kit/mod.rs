@@ -1,0 +1,44 @@
+//! What every test of the built program stands on: a server of its own, a raw client, and a look at the host.
+//!
+//! ```text
+//! turn::shared/heavy/alone   who may run beside whom
+//! Server::builder().start()  the program on a port and data directory of its own; Drop ends it and counts what is left
+//! server.request(…)          HTTP by hand: nothing between the test and the bytes
+//! Host::of(&server)          what of this server the host can see: processes, cgroups, mounts, namespaces, files
+//! ```
+//! It knows the program by its documented surface alone: routes, variables, the file `http.address`, its children in /proc.
+
+#![allow(dead_code, unused_imports, reason = "each test program uses its own part of the kit")]
+
+mod cgroup;
+mod client;
+mod ending;
+mod host;
+mod process;
+mod server;
+mod start;
+pub(crate) mod sys;
+pub(crate) mod turn;
+mod unit;
+mod wait;
+
+pub(crate) use client::{Client, Response};
+pub(crate) use host::Host;
+pub(crate) use process::{Process, descendants, processes};
+pub(crate) use server::Server;
+pub(crate) use start::{Builder, Ended};
+pub(crate) use wait::{until, until_some};
+
+/// True, and says so, where the test must be skipped because it is not run as root.
+pub(crate) fn needs_root() -> bool {
+    let missing = !is_root();
+    if missing {
+        println!("skipped: needs root");
+    }
+    missing
+}
+
+/// Whether the test runs as root.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -1,0 +1,39 @@
+//! What a full disk does: an answer that says so, nothing lost, and all well once there is room again.
+
+use crate::kit::{Server, needs_root};
+use serde_json::json;
+
+const DISK_BYTES: u64 = 24 << 20;
+
+#[test]
+fn a_full_disk_is_507_and_loses_nothing() {
+    if needs_root() {
+        return;
+    }
+    let server = Server::builder().disk_bytes(DISK_BYTES).start();
+    let ids: Vec<String> = (0..4).map(|n| server.create(json!({"name": format!("n{n}")}))).collect();
+    let before = server.list();
+    let fill = "dd if=/dev/zero of=/workspace/fill bs=1M 2>/dev/null; dd if=/dev/zero of=/workspace/rest bs=1 2>/dev/null; echo full";
+    assert_eq!(server.sh(&ids[0], fill), "full");
+    let mut refused = 0;
+    for n in 0..64 {
+        // The database may have a page left for a few; in the end it must say that there is none.
+        let body = json!({"name": format!("late{n}"), "metadata": {"m": "x".repeat(4000)}});
+        let answer = server.post("/api/v1/sandboxes", &body);
+        if answer.status != 201 {
+            let error = answer.expect_error(507, 3008);
+            assert_eq!((&error["reason"], &error["retryable"]), (&json!("no_space"), &json!(true)));
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "64 records fit nowhere");
+    for id in &ids {
+        assert_eq!(server.sh(id, "echo alive"), "alive");
+        assert_eq!(server.get(&format!("/api/v1/sandboxes/{id}")).status, 200);
+    }
+    let listed = server.list();
+    assert!(before.iter().all(|sandbox| listed.contains(sandbox)), "nothing that was answered is lost");
+    server.sh(&ids[0], "rm /workspace/fill /workspace/rest");
+    let id = server.create(json!({"name": "room again"}));
+    assert_eq!(server.sh(&id, "echo well"), "well");
+}
