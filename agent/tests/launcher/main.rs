@@ -1,10 +1,13 @@
 //! The built program as a launcher, looked at from the host: what a sandbox is made of, and that nothing is left.
 //!
 //! Needs root; without it each test says so and passes.
+#![allow(clippy::unwrap_used)]
 
 mod kit;
 
-use kit::{BASE_ID, BLOCKS, DataDir, FIRST_BLOCK, Launcher, Sandbox, Start, id, is_root, names, plan, processes_of};
+use kit::{
+    BASE_ID, BLOCKS, DataDir, FIRST_BLOCK, Launcher, Program, Sandbox, Start, id, is_root, names, plan, processes_of,
+};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -295,6 +298,46 @@ fn the_launcher_keeps_seven_capabilities() {
 }
 
 #[test]
+fn a_failed_set_up_names_its_step() {
+    if !is_root() {
+        return;
+    }
+    let data = DataDir::new(OWNER_ID);
+    let program = Program::Bytes(b"no program");
+    let mut launcher = Launcher::start_as(&data, &Start { mode: Mode::Root, base_id: BASE_ID, wrapper: &[], program });
+    let sandbox = launcher.create(plan(0));
+    let ended = launcher.ended();
+    assert_eq!((ended.id.as_str(), ended.step.as_str()), (sandbox.id.as_str(), "child_execute"));
+    assert_eq!((ended.errno, ended.wait_status), (libc::ENOEXEC, 1 << 8));
+    launcher.destroy(&sandbox.id);
+    launcher.stop();
+    assert_nothing_is_left(&data);
+}
+
+#[test]
+fn without_writable_cgroups_sandboxes_start_and_the_notes_say_so() {
+    if !is_root() {
+        return;
+    }
+    let data = DataDir::new(OWNER_ID);
+    let shut =
+        r#"for at in /sys/fs/cgroup/* /sys/fs/cgroup; do mount -o remount,bind,ro "$at" 2>/dev/null; done; exec "$@""#;
+    let wrapper = ["unshare", "--mount", "bash", "-c", shut, "bash"].map(str::to_owned);
+    let start = Start { mode: Mode::Root, base_id: BASE_ID, wrapper: &wrapper, program: Program::Built };
+    let mut launcher = Launcher::start_as(&data, &start);
+    let notes = launcher.ready.notes.join("\n");
+    for limit in ["memory", "pids", "cpu"] {
+        assert!(notes.contains(&format!("no {limit} limit")), "{notes}");
+    }
+    let sandbox = launcher.create(plan(0));
+    sandbox.wait_for_listen(&data);
+    assert!(!sandbox.enforced.memory && !sandbox.enforced.pids);
+    launcher.destroy(&sandbox.id);
+    launcher.stop();
+    assert_nothing_is_left(&data);
+}
+
+#[test]
 fn one_range_without_real_root() {
     if !is_root() {
         return;
@@ -325,7 +368,8 @@ fn rootless(mode: Mode, map: &str, owner_id: u32) {
     let groups = if mode == Mode::Single { "--keep-groups" } else { "--clear-groups" };
     let wrapper = ["bash", "-c", &enter, "bash", "setpriv", "--reuid=0", "--regid=0", groups].map(str::to_owned);
     let owned = DataDir { owner_id, path: data.path.clone(), hash: data.hash.clone() };
-    let mut launcher = Launcher::start_as(&owned, &Start { mode, base_id: 1, wrapper: &wrapper });
+    let mut launcher =
+        Launcher::start_as(&owned, &Start { mode, base_id: 1, wrapper: &wrapper, program: Program::Built });
     std::mem::forget(owned);
     println!("{:?}: {:?}", mode, launcher.ready.notes);
     assert!(!launcher.ready.idmapped);
