@@ -57,6 +57,8 @@ pub(crate) struct Agent {
     alive: RefCell<BTreeMap<i32, bytes::Bytes>>,
     /// Runs in progress, started or not.
     runs: Cell<usize>,
+    /// Output since the heap was last given back.
+    carried_bytes: Cell<u64>,
     oom: Option<OwnedFd>,
     null: Option<Rc<OwnedFd>>,
     jobs: mpsc::Sender<Job>,
@@ -150,6 +152,7 @@ async fn live(setup: Setup, children: OwnedFd, spawner: Option<Forked>) -> std::
         leaves: RefCell::new(Leaves::new(setup.leaf_dir)),
         alive: RefCell::default(),
         runs: Cell::new(0),
+        carried_bytes: Cell::new(0),
         oom: setup.oom,
         null: setup.null.map(Rc::new),
         jobs,
