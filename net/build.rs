@@ -22,7 +22,7 @@ fn main() {
         (format!("{arch}-unknown-linux-gnu"), flags.to_owned())
     };
     // Beside the outer target directory, so that debug and release builds share it; never the same one: cargo locks it.
-    let target_dir = out.ancestors().nth(4).unwrap_or(&out).join("agent");
+    let target_dir = out.ancestors().nth(4).unwrap_or(&out).join("embedded-agent");
     let status = Command::new(required("CARGO"))
         .args(["build", "--package", "workspace-agent", "--profile", "agent", "--locked", "--target", &target])
         .arg("--target-dir")
