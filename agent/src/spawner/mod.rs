@@ -8,8 +8,8 @@
 pub(crate) mod enter;
 pub(crate) mod frame;
 
-use crate::sys::fixed_fds::{self, AtExec};
 use crate::sys::disposition;
+use crate::sys::fixed_fds::{self, AtExec};
 use crate::sys::spawn::{self, Identity, Order, Stack, Step};
 use enter::Gate;
 use frame::{LENGTH_BYTES, Reply, Request};
