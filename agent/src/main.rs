@@ -1,7 +1,8 @@
 //! The program that runs with privilege and inside sandboxes, in three roles: launcher, agent (PID 1), spawner.
 //!
-//! The first argument names the role; the spawner is a fork of the agent. Both roles are started with an empty
-//! environment and fixed descriptors, which `proto/launcher.proto` lists.
+//! The first argument names the role; the spawner is a fork of the agent. Launcher and agent are started with an empty
+//! environment and fixed descriptors, which `proto/launcher.proto` lists. `sweep` ends by itself: it removes what a
+//! launcher without power over files can't.
 
 mod filter;
 mod init;
@@ -9,13 +10,17 @@ mod launcher;
 mod spawner;
 mod sys;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
-        Some("launcher") => launcher::run(),
-        Some("agent") => init::run(),
-        Some("--version") => {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+    match arguments.as_slice() {
+        ["launcher"] => launcher::run(),
+        ["agent"] => init::run(),
+        ["sweep", hash] => launcher::sweep(hash),
+        ["--version"] => {
             println!("workspace-agent {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }

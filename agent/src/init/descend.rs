@@ -23,13 +23,18 @@ pub(crate) fn kill_tree(root: i32) {
         }
         for pid in new {
             killed.insert(pid);
-            if let Some(pid) = Pid::from_raw(pid) {
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
-            }
+            kill_one(pid);
         }
     }
     let _ = rustix::process::kill_process_group(top, Signal::KILL);
-    let _ = rustix::process::kill_process(top, Signal::KILL);
+    kill_one(root);
+}
+
+/// Kills `pid` alone. The caller holds it unreaped.
+pub(crate) fn kill_one(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid).filter(|_| pid > 1) {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
 }
 
 /// pid -> parent, of every process that can be seen.

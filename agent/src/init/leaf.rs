@@ -41,6 +41,7 @@ impl Leaf {
 /// All leaves of the sandbox.
 pub(crate) struct Leaves {
     dir: Option<OwnedFd>,
+    usable: bool,
     idle: Vec<Leaf>,
     parked: VecDeque<Leaf>,
     count: usize,
@@ -50,7 +51,7 @@ pub(crate) struct Leaves {
 impl Leaves {
     /// Without a directory there are no leaves.
     pub(crate) fn new(dir: Option<OwnedFd>) -> Leaves {
-        Leaves { dir, idle: Vec::new(), parked: VecDeque::new(), count: 0, next: 0 }
+        Leaves { usable: dir.is_some(), dir, idle: Vec::new(), parked: VecDeque::new(), count: 0, next: 0 }
     }
 
     /// Whether a command's descendants will end with it.
@@ -66,12 +67,16 @@ impl Leaves {
 
     /// No process could enter a leaf: don't try again.
     pub(crate) fn give_up(&mut self) {
-        self.dir = None;
+        self.usable = false;
+        self.idle.clear();
     }
 
     /// An empty leaf, or `None` where there can be none.
     pub(crate) fn take(&mut self) -> Option<Leaf> {
         self.look_at_parked();
+        if !self.usable {
+            return None;
+        }
         if let Some(leaf) = self.idle.pop() {
             return Some(leaf);
         }
@@ -144,7 +149,7 @@ impl Leaves {
     }
 
     fn keep_or_remove(&mut self, leaf: Leaf) {
-        if self.idle.len() < IDLE_MAX {
+        if self.usable && self.idle.len() < IDLE_MAX {
             self.idle.push(leaf);
             return;
         }

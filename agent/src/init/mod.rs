@@ -28,8 +28,7 @@ mod start;
 use crate::spawner::enter::Gate;
 use crate::sys::watched::{Watched, watch};
 use leaf::{Leaf, Leaves};
-use reap::Reaper;
-use rustix::process::{Pid, Signal};
+use reap::{Ended, Reaper};
 use setup::Setup;
 use spawner_link::{Forked, SpawnerLink};
 use start::{Job, Started, Starter};
@@ -40,6 +39,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use tokio::io::Interest;
 use tokio::sync::mpsc;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 /// Commands alive at once; one more is refused with RESOURCE_EXHAUSTED.
 pub(crate) const COMMANDS_MAX: usize = 1024;
@@ -63,11 +63,28 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Ends a command with all its descendants. It must not be reaped yet.
+    /// Ends a command that is not reaped yet, with all its descendants.
     fn end_tree(&self, pid: i32, leaf: Option<&Leaf>) {
         match leaf {
-            Some(leaf) => self.leaves.borrow().kill(leaf),
+            Some(leaf) => {
+                self.leaves.borrow().kill(leaf);
+                // It may not have got as far as its leaf, where somebody stopped it on its way.
+                descend::kill_one(pid);
+            }
             None => descend::kill_tree(pid),
+        }
+    }
+
+    /// Ends a command that may be reaped already, with all its descendants, and waits until it is.
+    async fn end_and_reap(&self, pid: i32, leaf: Option<&Leaf>, ended: Option<oneshot::Receiver<Ended>>) {
+        if let Some(mut ended) = ended
+            && matches!(ended.try_recv(), Err(TryRecvError::Empty))
+        {
+            self.end_tree(pid, leaf);
+            let _ = ended.await;
+        } else if let Some(leaf) = leaf {
+            // Its pid may be another's by now.
+            self.leaves.borrow().kill(leaf);
         }
     }
 
@@ -75,22 +92,11 @@ impl Agent {
     fn end_unwanted(self: &Rc<Agent>, started: Started) {
         let agent = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            if let Some(ended) = started.ended {
-                agent.end_tree(started.pid, started.leaf.as_ref());
-                let _ = ended.await;
-            }
+            agent.end_and_reap(started.pid, started.leaf.as_ref(), started.ended).await;
             if let Some(leaf) = started.leaf {
                 agent.leaves.borrow_mut().give_back(leaf);
             }
         });
-    }
-
-    /// A spawner that can't be used any more. Closing its socket would end it, if it runs.
-    fn end_spawner(&self, spawner: Option<SpawnerLink>) {
-        let pid = spawner.as_ref().map(SpawnerLink::pid).filter(|pid| self.reaper.borrow().waits_for(*pid));
-        if let Some(pid) = pid.and_then(Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-        }
     }
 
     /// How many processes of this sandbox the kernel has ended for memory; 0 where that is not counted.

@@ -41,11 +41,6 @@ impl Reaper {
         receiver
     }
 
-    /// Whether `pid` is a child that has not been reaped, so that the number is still its own.
-    pub(crate) fn waits_for(&self, pid: i32) -> bool {
-        self.waiting.contains_key(&pid)
-    }
-
     /// From now on unknown statuses are kept.
     pub(crate) fn start(&mut self) {
         self.starting = true;

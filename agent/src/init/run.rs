@@ -96,10 +96,7 @@ pub(crate) async fn run(
         }
     };
     if let Outcome::Gone(ended) = outcome {
-        agent.end_tree(pid, leaf.as_ref());
-        if let Some(ended) = ended {
-            let _ = ended.await;
-        }
+        agent.end_and_reap(pid, leaf.as_ref(), ended).await;
     }
     agent.alive.borrow_mut().remove(&pid);
     if let Some(leaf) = leaf {

@@ -14,29 +14,21 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
+use rustix::process::{Pid, Signal};
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 use tokio::io::Interest;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Until a new spawner has entered its cgroups: on an idle host one entry may take 20 ms.
 const READY_WAIT: Duration = Duration::from_secs(5);
-/// Until a child has exec'd. Somebody inside may stop it on its way: then its leaf is killed.
+/// Until a child has exec'd. Somebody inside may stop it on its way: then it stays stopped, without its spawner.
 const REPLY_WAIT: Duration = Duration::from_secs(5);
-/// Until the spawner has noticed that.
-const STALLED_WAIT: Duration = Duration::from_secs(2);
-
-/// Why there is no reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broken {
-    /// The request was surely not read whole.
-    NotStarted,
-    /// The command may have run.
-    Unknown,
-}
+/// Until a killed spawner is gone.
+const END_WAIT: Duration = Duration::from_secs(1);
 
 /// A spawner that was just forked and is not waited for yet.
 pub(crate) struct Forked {
@@ -66,9 +58,15 @@ impl SpawnerLink {
         }
     }
 
-    /// The pid, for the one who ends it.
-    pub(crate) fn pid(&self) -> i32 {
-        self.pid
+    /// Kills it, if it lives, and waits for its end.
+    pub(crate) async fn end(mut self) {
+        // Not reaped yet, so that the pid is still its own.
+        if matches!(self.ended.try_recv(), Err(TryRecvError::Empty)) {
+            if let Some(pid) = Pid::from_raw(self.pid) {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+            let _ = timeout(END_WAIT, self.ended).await;
+        }
     }
 
     /// Whether it has gone through the gate. Waits for a new one.
@@ -77,38 +75,18 @@ impl SpawnerLink {
             return false;
         }
         if !self.ready {
-            let reply = self.reply(Instant::now() + READY_WAIT).await;
-            self.ready = reply.is_ok_and(|reply| reply.is_some_and(|reply| reply.step == Step::Done && reply.pid == 0));
+            let reply = timeout(READY_WAIT, self.reply()).await;
+            let ready = Reply { pid: 0, step: Step::Done, errno: 0 };
+            self.ready = reply.is_ok_and(|reply| reply == Ok(ready));
         }
         self.ready
     }
 
-    /// Sends a request and waits for its reply. `on_stall` is called once when it takes too long.
-    pub(crate) async fn ask(
-        &self,
-        request: &[u8],
-        descriptors: &[BorrowedFd<'_>],
-        on_stall: impl Fn(),
-    ) -> Result<Reply, Broken> {
+    /// Sends a request and waits for its reply. After an error it can't be used any more.
+    pub(crate) async fn ask(&self, request: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<Reply, Errno> {
         let deadline = Instant::now() + REPLY_WAIT;
-        match timeout_at(deadline, self.send(request, descriptors)).await {
-            Ok(Ok(())) => {}
-            // Not all of it was taken, and the spawner starts nothing before it has all.
-            Ok(Err(_)) | Err(_) => return Err(Broken::NotStarted),
-        }
-        let reply = match self.reply(deadline).await {
-            Ok(None) => {
-                on_stall();
-                self.reply(Instant::now() + STALLED_WAIT).await
-            }
-            reply => reply,
-        };
-        match reply {
-            Ok(Some(reply)) => Ok(reply),
-            // Its end was closed with the request, or a part of it, unread.
-            Err(Errno::CONNRESET) => Err(Broken::NotStarted),
-            _ => Err(Broken::Unknown),
-        }
+        timeout_at(deadline, self.send(request, descriptors)).await.map_err(|_| Errno::TIMEDOUT)??;
+        timeout_at(deadline, self.reply()).await.map_err(|_| Errno::TIMEDOUT)?
     }
 
     async fn send(&self, request: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
@@ -129,8 +107,7 @@ impl SpawnerLink {
         Ok(())
     }
 
-    /// `None`: the time is over.
-    async fn reply(&self, deadline: Instant) -> Result<Option<Reply>, Errno> {
+    async fn reply(&self) -> Result<Reply, Errno> {
         let mut bytes = [0u8; REPLY_BYTES];
         let mut have = 0;
         while have < REPLY_BYTES {
@@ -138,14 +115,12 @@ impl SpawnerLink {
                 let (_, received) = rustix::net::recv(socket, &mut bytes[have..], RecvFlags::empty())?;
                 Ok(received)
             });
-            match timeout_at(deadline, result).await {
-                Err(_) => return Ok(None),
-                Ok(Ok(0)) => return Err(Errno::PIPE),
-                Ok(Ok(received)) => have += received,
-                Ok(Err(error)) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+            match result.await.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))? {
+                0 => return Err(Errno::PIPE),
+                received => have += received,
             }
         }
-        Reply::parse(bytes).map(Some).ok_or(Errno::BADMSG)
+        Reply::parse(bytes).ok_or(Errno::BADMSG)
     }
 }
 

@@ -7,14 +7,15 @@
 //!                    ▼                                                                           │
 //!                  reply: pid, step ─ clone: EAGAIN (the sandbox is at its process limit) ───────┘
 //! ```
-//! A command is started at most once: only where the spawner surely has not read the whole request is it asked again.
+//! A command is started at most once: the kernel writes the pid of the newest clone to memory that the agent sees, so
+//! that a spawner that is killed half-way leaves no doubt.
 //! The spawner's answers are hostile: a pid counts when it is a child of ours that nobody waits for yet.
 
 use super::Agent;
 use super::leaf::Leaf;
 use super::reap::Ended;
 use super::rescue;
-use super::spawner_link::{Broken, SpawnerLink};
+use super::spawner_link::SpawnerLink;
 use crate::spawner::enter::Gate;
 use crate::spawner::frame::{self, Draft};
 use crate::sys::spawn::{Failure, Step};
@@ -123,64 +124,61 @@ impl Starter {
     async fn try_once(&mut self, job: &Job, leaf: Option<Leaf>) -> Tried {
         let at = Instant::now();
         let stdio = job.stdio.each_ref().map(|fd| fd.as_fd());
-        let agent = Rc::clone(&self.agent);
         let Some(spawner) = self.spawner().await else {
             return self.rescue(job, stdio, leaf, at).await;
         };
         let request = job.command.encode(leaf.is_some());
         let descriptors: Vec<BorrowedFd<'_>> = stdio.into_iter().chain(leaf.as_ref().map(Leaf::procs)).collect();
-        let on_stall = || {
-            if let Some(leaf) = &leaf {
-                agent.leaves.borrow().kill(leaf);
-            }
-        };
-        let reply = match spawner.ask(&request, &descriptors, on_stall).await {
+        let reply = match spawner.ask(&request, &descriptors).await {
             Ok(reply) => reply,
-            Err(broken) => {
-                self.agent.end_spawner(self.spawner.take());
-                if let Some(leaf) = leaf {
-                    self.agent.leaves.borrow().kill(&leaf);
-                    self.agent.leaves.borrow_mut().give_back(leaf);
-                }
-                return match broken {
-                    Broken::NotStarted => Tried::Again,
-                    Broken::Unknown => Tried::Lost("the spawner ended while it started the command"),
+            Err(_) => {
+                self.end_spawner().await;
+                return match self.gate.newest.take() {
+                    // The clone did not happen, and can't any more.
+                    0 => self.again(leaf),
+                    // The child goes on without its spawner. Should it fail now, it ends with 127.
+                    pid => self.accept(pid, leaf, at).await,
                 };
             }
         };
+        self.gate.newest.take();
         match reply.step {
-            Step::Clone if reply.errno == libc::EAGAIN => return self.rescue(job, stdio, leaf, at).await,
+            Step::Done => self.accept(reply.pid, leaf, at).await,
+            Step::Clone if reply.errno == libc::EAGAIN => self.rescue(job, stdio, leaf, at).await,
             Step::Clone => {
                 self.give_back(leaf);
-                return Tried::Lost("the spawner could not make a process");
+                Tried::Lost("the spawner could not make a process")
             }
             Step::Leaf => {
                 self.agent.leaves.borrow_mut().give_up();
-                return Tried::Again;
+                Tried::Again
             }
-            _ => {}
+            // Whatever that pid is, it will be reaped; its status says nothing.
+            step => {
+                let failure = Some(Failure { step, errno: reply.errno });
+                Tried::Started(Started { pid: reply.pid.max(0), ended: None, failure, leaf, at })
+            }
         }
-        self.accept(reply.pid, reply.step, reply.errno, leaf, at)
     }
 
-    fn accept(&mut self, pid: i32, step: Step, errno: i32, leaf: Option<Leaf>, at: Instant) -> Tried {
-        let failure = (step != Step::Done).then_some(Failure { step, errno });
-        if failure.is_some() {
-            // Whatever that pid is, it will be reaped; its status says nothing.
-            return Tried::Started(Started { pid: pid.max(0), ended: None, failure, leaf, at });
-        }
+    async fn accept(&mut self, pid: i32, leaf: Option<Leaf>, at: Instant) -> Tried {
         let claimed = self.agent.reaper.borrow_mut().claim(pid);
         match claimed {
             Ok(ended) => Tried::Started(Started { pid, ended: Some(ended), failure: None, leaf, at }),
             Err(_) => {
-                self.agent.end_spawner(self.spawner.take());
-                if let Some(leaf) = leaf {
-                    self.agent.leaves.borrow().kill(&leaf);
-                    self.agent.leaves.borrow_mut().give_back(leaf);
+                self.end_spawner().await;
+                if let Some(leaf) = &leaf {
+                    self.agent.leaves.borrow().kill(leaf);
                 }
+                self.give_back(leaf);
                 Tried::Lost("the spawner named a process that is not its own")
             }
         }
+    }
+
+    fn again(&self, leaf: Option<Leaf>) -> Tried {
+        self.give_back(leaf);
+        Tried::Again
     }
 
     fn give_back(&self, leaf: Option<Leaf>) {
@@ -204,6 +202,13 @@ impl Starter {
         }
     }
 
+    /// Ends a spawner that can't be used any more, and waits until it can do nothing more.
+    async fn end_spawner(&mut self) {
+        if let Some(spawner) = self.spawner.take() {
+            spawner.end().await;
+        }
+    }
+
     /// A spawner that stands ready, or `None` when none could be had.
     async fn spawner(&mut self) -> Option<&SpawnerLink> {
         loop {
@@ -211,7 +216,7 @@ impl Starter {
                 if spawner.stands_ready().await {
                     break;
                 }
-                self.agent.end_spawner(self.spawner.take());
+                self.end_spawner().await;
             }
             while self.respawned.front().is_some_and(|at| at.elapsed() > RESPAWN_WINDOW) {
                 self.respawned.pop_front();

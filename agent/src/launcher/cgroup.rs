@@ -55,6 +55,11 @@ pub(crate) enum Removal {
     Busy,
 }
 
+/// Name of our directory in each hierarchy.
+pub(crate) fn parent_name(hash: &str) -> String {
+    format!("workspace-{hash}")
+}
+
 /// All hierarchies that this data directory's sandboxes use.
 #[derive(Default)]
 pub(crate) struct Cgroups {
@@ -64,7 +69,7 @@ pub(crate) struct Cgroups {
 impl Cgroups {
     /// Finds and prepares every usable hierarchy; says in `notes` what is missing.
     pub(crate) fn prepare(proc: BorrowedFd<'_>, hash: &str, real_root: RealRoot, notes: &mut Vec<String>) -> Self {
-        let cgroups = Cgroups { hierarchies: find(proc, &format!("workspace-{hash}"), real_root, notes) };
+        let cgroups = Cgroups { hierarchies: find(proc, &parent_name(hash), real_root, notes) };
         for (controller, name) in [(Controller::Memory, "memory"), (Controller::Pids, "pids"), (Controller::Cpu, "cpu")]
         {
             if !cgroups.hierarchies.iter().any(|hierarchy| hierarchy.has(controller)) {

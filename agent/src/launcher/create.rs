@@ -216,7 +216,9 @@ fn bind_listener(ground: &Ground, run: BorrowedFd<'_>, id: SandboxId) -> Result<
     fchmod(&socket, FileMode::from_raw_mode(0o600))?;
     bind(&socket, &SocketAddrUnix::new(format!("/data/run/{}/sock", id.as_str()))?)?;
     let owner = Some(Uid::from_raw(ground.owner_id));
-    rustix::fs::chownat(run, "sock", owner, None, AtFlags::SYMLINK_NOFOLLOW)?;
+    // The group too: in its user namespace the server has power only over inodes of which it maps both ids.
+    let group = Some(Gid::from_raw(ground.owner_id));
+    rustix::fs::chownat(run, "sock", owner, group, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(socket)
 }
 

@@ -30,6 +30,7 @@ pub(crate) struct Hierarchy {
     controllers: Vec<Controller>,
     name: String,
     root: OwnedFd,
+    /// Held here because the top of a hierarchy is no longer reachable by path.
     parent: OwnedFd,
     pub(crate) agents: OwnedFd,
     pub(crate) sandboxes: OwnedFd,
@@ -93,6 +94,19 @@ pub(crate) fn find(proc: BorrowedFd<'_>, name: &str, real_root: RealRoot, notes:
         }
     }
     found
+}
+
+/// Removes the empty ones of `<name>/{agents,s}` and `<name>` at the top of every hierarchy that is mounted.
+pub(crate) fn sweep(name: &str) {
+    let mounts = small_file::read(CWD, "/proc/self/mountinfo").unwrap_or_default();
+    let mut roots: Vec<OwnedFd> =
+        mounts.lines().filter_map(parse_mount).filter_map(|mounted| small_file::place(&mounted.point).ok()).collect();
+    roots.extend(mount_unified());
+    for root in roots {
+        for path in [format!("{name}/agents"), format!("{name}/s"), name.to_owned()] {
+            let _ = rustix::fs::unlinkat(&root, path, AtFlags::REMOVEDIR);
+        }
+    }
 }
 
 /// The directory that ours go into, and cgroup.procs of where we are. Real root uses the top of what is mounted, so

@@ -24,8 +24,9 @@ pub(crate) struct Networks {
 }
 
 impl Networks {
-    /// Remembers where we are.
+    /// Puts the launcher into an empty network of its own, which it may come back to without rights over the host's.
     pub(crate) fn new(proc: BorrowedFd<'_>) -> Result<Self, Errno> {
+        unshare(UnshareFlags::NEWNET)?;
         Ok(Networks { own: current(proc)?, ahead: Vec::with_capacity(POOL_MAX) })
     }
 

@@ -70,8 +70,10 @@ pub(crate) fn prepare() -> Result<(Ground, Vec<OwnedFd>), Fault> {
     check(&setup, mode)?;
     // The server's group, and nothing else, opens sandboxes/ and trash/: the launcher has no power over files.
     match mode {
-        Mode::Root => rustix::thread::set_thread_groups(&[Gid::from_raw(setup.owner_id)]).at("groups")?,
-        Mode::Ranged => rustix::thread::set_thread_groups(&[]).at("groups")?,
+        Mode::Root | Mode::Ranged => {
+            rustix::thread::set_thread_groups(&[Gid::from_raw(setup.owner_id)]).at("groups")?;
+        }
+        // One id has one group, and the kernel lets nobody change it.
         Mode::Single => {}
     }
     let data_dir =
@@ -149,8 +151,7 @@ fn inherit() -> Result<(Setup, OwnedFd, Vec<OwnedFd>), Fault> {
 }
 
 fn check(setup: &Setup, mode: Mode) -> Result<(), Fault> {
-    let hexadecimal = setup.hash.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    if setup.hash.len() != HASH_CHARS || !hexadecimal {
+    if !is_hash(&setup.hash) {
         return Err(Fault::refused("setup", "hash is not 16 hex digits"));
     }
     if setup.spans.len() > SPANS_MAX {
@@ -160,4 +161,9 @@ fn check(setup: &Setup, mode: Mode) -> Result<(), Fault> {
         return Err(Fault::refused("setup", "base_id is no block of host ids"));
     }
     Ok(())
+}
+
+/// True for 16 hex digits: the text becomes part of a path.
+pub(crate) fn is_hash(text: &str) -> bool {
+    text.len() == HASH_CHARS && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }

@@ -1,6 +1,6 @@
 //! Small files of the kernel and of ours, read and written beneath an open directory, whole and bounded.
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, open, openat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -28,12 +28,6 @@ pub(crate) fn make_place_at(dir: BorrowedFd<'_>, name: &str, mode: u32) -> Resul
 /// The whole text of a file; what is not UTF-8 is replaced.
 pub(crate) fn read(dir: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
     let file = openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?;
-    read_whole(file.as_fd()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// The whole text of a file by its absolute path.
-pub(crate) fn read_path(path: &str) -> Result<String, Errno> {
-    let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?;
     read_whole(file.as_fd()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 

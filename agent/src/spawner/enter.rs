@@ -4,7 +4,7 @@
 //! undumpable → filter. The spawner walks it once for all commands; a command that the agent forks itself, as a
 //! rescue, walks it alone. The agent owns the inner user namespace and so needs no capability of its own.
 
-use crate::sys::spawn::{ROOT_CAPABILITIES, leave_cgroup_namespace};
+use crate::sys::spawn::{ROOT_CAPABILITIES, SharedPid, leave_cgroup_namespace};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Gid, Resource, Rlimit, Uid};
@@ -32,6 +32,8 @@ pub(crate) struct Gate {
     pub(crate) cpus: Option<CpuSet>,
     /// There is one id only.
     pub(crate) single_id: bool,
+    /// Where the pid of the command that is being started lies.
+    pub(crate) newest: SharedPid,
     /// The commands' filter, compiled once.
     pub(crate) filter: Vec<libc::sock_filter>,
 }

@@ -10,7 +10,7 @@ pub(crate) mod frame;
 
 use crate::sys::disposition;
 use crate::sys::fixed_fds::{self, AtExec};
-use crate::sys::spawn::{self, Identity, Order, Stack, Step};
+use crate::sys::spawn::{self, Identity, Order, SharedPid, Stack, Step};
 use enter::Gate;
 use frame::{LENGTH_BYTES, Reply, Request};
 use rustix::io::Errno;
@@ -47,11 +47,11 @@ pub(crate) fn run(gate: &Gate, socket: OwnedFd) -> ! {
         spawn::exit(1);
     }
     // The agent ends us by closing its end.
-    while serve_one(&socket, &mut stack).is_ok() {}
+    while serve_one(&socket, &mut stack, &gate.newest).is_ok() {}
     spawn::exit(0)
 }
 
-fn serve_one(socket: &OwnedFd, stack: &mut Stack) -> Result<(), Errno> {
+fn serve_one(socket: &OwnedFd, stack: &mut Stack, newest: &SharedPid) -> Result<(), Errno> {
     let (bytes, descriptors) = receive(socket)?;
     let body = bytes.get(LENGTH_BYTES..).ok_or(Errno::BADMSG)?;
     let request = Request::parse(body).map_err(|_| Errno::BADMSG)?;
@@ -69,7 +69,7 @@ fn serve_one(socket: &OwnedFd, stack: &mut Stack) -> Result<(), Errno> {
         identity: identity(request.root),
         subreaper: request.subreaper,
     };
-    let (pid, failure) = spawn::clone_sibling(&order, stack);
+    let (pid, failure) = spawn::clone_sibling(&order, stack, newest);
     let reply = match failure {
         None => Reply { pid, step: Step::Done, errno: 0 },
         Some(failure) => Reply { pid, step: failure.step, errno: failure.errno },

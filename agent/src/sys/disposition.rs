@@ -9,6 +9,8 @@ use rustix::io::Errno;
 /// Bytes of the kernel's signal mask on x86_64 and aarch64.
 const MASK_BYTES: usize = 8;
 const SIGNAL_MAX: i32 = 64;
+/// handler, flags, restorer (not on aarch64), mask.
+const ACTION_WORDS: usize = 4;
 
 /// Sets the whole mask of this thread. Bit `n - 1` blocks signal `n`.
 pub(crate) fn set_mask(mask: u64) -> Result<(), Errno> {
@@ -21,9 +23,12 @@ pub(crate) fn set_mask(mask: u64) -> Result<(), Errno> {
 /// Every handler and every "ignore" back to the default. Ignored signals would survive the exec of a command.
 pub(crate) fn reset_handlers() {
     for signal in 1..=SIGNAL_MAX {
-        // SAFETY: SIG_DFL is always a valid disposition; SIGKILL, SIGSTOP and numbers that the C library keeps for
-        // itself are refused by it, which is what we want.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        let default = [0u64; ACTION_WORDS];
+        // SAFETY: the kernel's sigaction is at most this long and all zero: SIG_DFL, no flags, no restorer, empty mask.
+        // The raw call, because the C library refuses 32 and 33; SIGKILL and SIGSTOP are refused by the kernel.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), MASK_BYTES);
+        }
     }
 }
 

@@ -12,39 +12,39 @@ use workspace_proto::grpc_frame::{Decoder, encode};
 use workspace_proto::{Message, PROTOCOL, method};
 
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     send: SendRequest<Bytes>,
-    pub hello: HelloReply,
+    pub(crate) hello: HelloReply,
 }
 
 /// A command that has ended, as the caller sees it.
 #[derive(Debug, Default)]
-pub struct Finished {
-    pub pid: u32,
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
-    pub exited: Exited,
+pub(crate) struct Finished {
+    pub(crate) pid: u32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) exited: Exited,
 }
 
 impl Finished {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    pub fn errors(&self) -> String {
+    pub(crate) fn errors(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 }
 
 /// A command that runs.
-pub struct Running {
+pub(crate) struct Running {
     send: SendStream<Bytes>,
     body: RecvStream,
     decoder: Decoder,
 }
 
 impl Client {
-    pub async fn greet(stream: UnixStream) -> Client {
+    pub(crate) async fn greet(stream: UnixStream) -> Client {
         let mut client = Client { send: open(stream).await, hello: HelloReply::default() };
         let hello = HelloRequest { protocol: PROTOCOL, sandbox_id: crate::kit::SANDBOX_ID.to_owned() };
         client.hello = client.call(method::HELLO, &hello).await.expect("hello");
@@ -52,12 +52,12 @@ impl Client {
     }
 
     /// A connection on which Hello was not said.
-    pub async fn silent(stream: UnixStream) -> Client {
+    pub(crate) async fn silent(stream: UnixStream) -> Client {
         Client { send: open(stream).await, hello: HelloReply::default() }
     }
 
     /// A unary call, or the number of its status.
-    pub async fn call<Q: Message, A: Message + Default>(&mut self, path: &str, request: &Q) -> Result<A, u16> {
+    pub(crate) async fn call<Q: Message, A: Message + Default>(&mut self, path: &str, request: &Q) -> Result<A, u16> {
         let mut running = self.begin(path, encode(request)).await?;
         let mut answer = None;
         while let Some(piece) = running.body.data().await {
@@ -69,7 +69,7 @@ impl Client {
         answer.ok_or(0)
     }
 
-    pub async fn list(&mut self) -> ListReply {
+    pub(crate) async fn list(&mut self) -> ListReply {
         self.call(method::LIST, &ListRequest {}).await.unwrap()
     }
 
@@ -98,24 +98,24 @@ impl Client {
         Ok(Running { send, body: response.into_body(), decoder: Decoder::default() })
     }
 
-    pub async fn start(&mut self, request: &RunRequest) -> Result<Running, u16> {
+    pub(crate) async fn start(&mut self, request: &RunRequest) -> Result<Running, u16> {
         self.begin(method::RUN, encode(request)).await
     }
 
     /// Runs to the end; the order of the events is checked.
-    pub async fn run(&mut self, request: &RunRequest) -> Finished {
+    pub(crate) async fn run(&mut self, request: &RunRequest) -> Finished {
         self.start(request).await.expect("a command that starts").finish().await
     }
 
     /// `sh -c`.
-    pub async fn shell(&mut self, script: &str) -> Finished {
+    pub(crate) async fn shell(&mut self, script: &str) -> Finished {
         self.run(&shell(script)).await
     }
 }
 
 impl Running {
     /// The next event; `None` at the end, where the status must be 0.
-    pub async fn event(&mut self) -> Option<Event> {
+    pub(crate) async fn event(&mut self) -> Option<Event> {
         loop {
             if let Some(message) = self.decoder.next_message::<RunEvent>().unwrap() {
                 return Some(message.event.expect("an event that says what it is"));
@@ -136,7 +136,7 @@ impl Running {
         }
     }
 
-    pub async fn finish(mut self) -> Finished {
+    pub(crate) async fn finish(mut self) -> Finished {
         let mut finished = Finished::default();
         let Some(Event::Started(started)) = self.event().await else { panic!("started comes first") };
         finished.pid = started.pid;
@@ -155,7 +155,7 @@ impl Running {
     }
 
     /// The caller goes away.
-    pub fn cancel(mut self) {
+    pub(crate) fn cancel(mut self) {
         self.send.send_reset(Reason::CANCEL);
     }
 }
@@ -180,7 +180,7 @@ async fn open(stream: UnixStream) -> SendRequest<Bytes> {
 }
 
 /// A command with the usual environment, as `user`.
-pub fn command(argv: &[&str]) -> RunRequest {
+pub(crate) fn command(argv: &[&str]) -> RunRequest {
     let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
     RunRequest {
         command: bytes(argv[0]),
@@ -193,6 +193,6 @@ pub fn command(argv: &[&str]) -> RunRequest {
 }
 
 /// `sh -c` with `script`.
-pub fn shell(script: &str) -> RunRequest {
+pub(crate) fn shell(script: &str) -> RunRequest {
     command(&["sh", "-c", script])
 }

@@ -16,32 +16,34 @@ use std::time::{Duration, Instant};
 use workspace_proto::Message;
 use workspace_proto::launcher::AgentSetup;
 
-pub const SANDBOX_ID: &str = "abcdefghijklmnopqrstuvwxyz234567";
+pub(crate) const SANDBOX_ID: &str = "abcdefghijklmnopqrstuvwxyz234567";
 
 /// Descriptors are inheritable for a moment: one start at a time.
 static STARTING: Mutex<()> = Mutex::new(());
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     unshare: Child,
     link: Option<UnixStream>,
-    pub socket: PathBuf,
+    pub(crate) socket: PathBuf,
     cgroups: Vec<PathBuf>,
-    directory: PathBuf,
+    pub(crate) directory: PathBuf,
 }
 
 #[derive(Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// No v2 directory: trees end by the walk through /proc.
-    pub without_leaves: bool,
+    pub(crate) without_leaves: bool,
     /// A v1 memory cgroup with this limit.
-    pub memory_bytes: Option<u64>,
+    pub(crate) memory_bytes: Option<u64>,
+    /// Commands have the agent's own id, 1000 inside.
+    pub(crate) single_id: bool,
     /// A v1 pids cgroup with this limit.
-    pub pids: Option<u32>,
+    pub(crate) pids: Option<u32>,
 }
 
 /// Runs `test` against a fresh sandbox, in an event loop of its own.
-pub fn with<F, T>(options: Options, test: F)
+pub(crate) fn with<F, T>(options: Options, test: F)
 where
     F: FnOnce(Sandbox) -> T,
     T: Future<Output = ()>,
@@ -66,9 +68,14 @@ impl Sandbox {
         let listener: OwnedFd = UnixListener::bind(&socket).unwrap().into();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let theirs: OwnedFd = theirs.into();
-        let namespace = inner_user_namespace();
+        let namespace = inner_user_namespace(options.single_id);
         let mut cgroups = Vec::new();
-        let mut setup = AgentSetup { sandbox_id: SANDBOX_ID.to_owned(), cpu_count: 1, ..AgentSetup::default() };
+        let mut setup = AgentSetup {
+            sandbox_id: SANDBOX_ID.to_owned(),
+            cpu_count: 1,
+            single_id: options.single_id,
+            ..AgentSetup::default()
+        };
         let mut more: Vec<OwnedFd> = Vec::new();
         if !options.without_leaves {
             let path = mounted("cgroup2", None).join(&name);
@@ -103,22 +110,22 @@ impl Sandbox {
     }
 
     /// A client on the stream that the agent was born with. Once.
-    pub async fn first_link(&mut self) -> Client {
+    pub(crate) async fn first_link(&mut self) -> Client {
         Client::greet(self.link.take().unwrap()).await
     }
 
     /// The raw stream that the agent was born with. Once.
-    pub fn raw_link(&mut self) -> UnixStream {
+    pub(crate) fn raw_link(&mut self) -> UnixStream {
         self.link.take().unwrap()
     }
 
     /// A client on a new connection, as after a restart of the server.
-    pub async fn connect(&self) -> Client {
+    pub(crate) async fn connect(&self) -> Client {
         Client::greet(self.connect_raw().await).await
     }
 
     /// A new connection on which nothing has been said.
-    pub async fn connect_raw(&self) -> UnixStream {
+    pub(crate) async fn connect_raw(&self) -> UnixStream {
         let start = Instant::now();
         loop {
             match UnixStream::connect(&self.socket) {
@@ -130,13 +137,13 @@ impl Sandbox {
     }
 
     /// The agent's pid on the host.
-    pub fn agent_pid(&self) -> u32 {
+    pub(crate) fn agent_pid(&self) -> u32 {
         let path = format!("/proc/{0}/task/{0}/children", self.unshare.id());
         fs::read_to_string(path).unwrap().trim().parse().unwrap()
     }
 
     /// Host pids of all processes of the sandbox but the agent.
-    pub fn others(&self) -> Vec<u32> {
+    pub(crate) fn others(&self) -> Vec<u32> {
         let agent = self.agent_pid();
         let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         let own = namespace(agent);
@@ -146,7 +153,7 @@ impl Sandbox {
     }
 
     /// Directories below the v2 one.
-    pub fn leaf_count(&self) -> usize {
+    pub(crate) fn leaf_count(&self) -> usize {
         fs::read_dir(&self.cgroups[0]).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir()).count()
     }
 }
@@ -194,7 +201,7 @@ fn start_agent(all: &[OwnedFd]) -> Child {
 }
 
 /// Inside 0 is the host's 1, and so on: as the launcher makes it, with the host in the place of a block.
-fn inner_user_namespace() -> OwnedFd {
+fn inner_user_namespace(single_id: bool) -> OwnedFd {
     let mut holder = Command::new("unshare")
         .args(["--user", "--", "cat"])
         .stdin(Stdio::piped())
@@ -205,8 +212,11 @@ fn inner_user_namespace() -> OwnedFd {
     // What comes back says that the namespace is made.
     holder.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     let path = |name: &str| format!("/proc/{}/{name}", holder.id());
+    if single_id {
+        fs::write(path("setgroups"), "deny").unwrap();
+    }
     for map in ["gid_map", "uid_map"] {
-        fs::write(path(map), "0 1 65535").unwrap();
+        fs::write(path(map), if single_id { "1000 0 1" } else { "0 1 65535" }).unwrap();
     }
     let namespace = rustix::fs::open(path("ns/user"), OFlags::RDONLY, Mode::empty()).unwrap();
     holder.kill().unwrap();

@@ -3,6 +3,8 @@
 //! Its surroundings are made by the test as root, without the launcher: a pid namespace, an inner user namespace, a
 //! cgroup. Where the test is not root it says `skipped: needs root`.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 mod client;
 mod kit;
 

@@ -27,7 +27,7 @@ fn an_echo_comes_back_with_its_exit_code() {
 fn a_command_is_user_without_any_right() {
     with(Options::default(), async |mut sandbox| {
         let mut client = sandbox.first_link().await;
-        let script = "cat /proc/self/status; umask; nproc; ulimit -Hc; cat /proc/self/oom_score_adj; id -G; pwd; \
+        let script = "cat /proc/self/status; umask; nproc; grep -c 'core file size *1 *1 ' /proc/self/limits; cat /proc/self/oom_score_adj; id -G; pwd; \
                       ls /proc/self/fd | wc -l; cut -d' ' -f5,6 /proc/self/stat; echo $$; head -c1 /proc/self/uid_map";
         let finished = client.shell(script).await;
         let text = finished.text();
@@ -174,5 +174,30 @@ fn bad_requests_are_refused_before_anything_runs() {
         }
         assert_eq!(client.run(&good).await.exited.exit_code, 0);
         assert_eq!(client.list().await.processes.len(), 0);
+    });
+}
+
+#[test]
+fn with_one_id_a_command_is_user_and_nobody_is_root() {
+    with(Options { single_id: true, ..Options::default() }, async |mut sandbox| {
+        let mut client = sandbox.first_link().await;
+        let text = client.run(&command(&["cat", "/proc/self/status"])).await.text();
+        assert_eq!(
+            (number(&text, "Uid"), number(&text, "Gid")),
+            ("1000 1000 1000 1000".into(), "1000 1000 1000 1000".into())
+        );
+        for name in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert_eq!(number(&text, name), "0000000000000000", "{name}");
+        }
+        assert_eq!((number(&text, "NoNewPrivs"), number(&text, "Seccomp")), ("1".into(), "2".into()));
+        let mut request = command(&["true"]);
+        request.root = true;
+        assert_eq!(client.start(&request).await.err(), Some(9));
+        let text = client
+            .shell("kill -9 1; cat /proc/1/environ 2>&1 | grep -vc denied; prlimit --pid 1 --nofile=3:3; echo alive")
+            .await
+            .text();
+        assert_eq!(text, "0\nalive\n");
+        assert_eq!(client.shell("echo alive").await.text(), "alive\n");
     });
 }

@@ -52,7 +52,7 @@ impl DataDir {
             fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
         }
         for name in ["", "sandboxes", "trash"] {
-            chown(path.join(name), Some(owner_id), None).unwrap();
+            chown(path.join(name), Some(owner_id), Some(owner_id)).unwrap();
         }
         DataDir { path, hash, owner_id }
     }
@@ -67,6 +67,10 @@ impl DataDir {
 
 impl Drop for DataDir {
     fn drop(&mut self) {
+        // Only a failed test leaves any.
+        for pid in processes_of(self) {
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        }
         let _ = fs::remove_dir_all(&self.path);
     }
 }
@@ -225,6 +229,12 @@ impl Launcher {
         assert!(self.process.wait().unwrap().success());
     }
 
+    /// What the supervisor does after a clean end.
+    pub(crate) fn sweep(data: &DataDir) {
+        let status = Command::new(env!("CARGO_BIN_EXE_workspace-agent")).args(["sweep", &data.hash]).status();
+        assert!(status.unwrap().success());
+    }
+
     /// SIGKILL, as a crash.
     pub(crate) fn kill(mut self) {
         self.process.kill().unwrap();
@@ -252,6 +262,16 @@ impl Sandbox {
         let status = self.proc("status");
         let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).unwrap();
         line.trim().to_owned()
+    }
+
+    /// Output of a shell of the host's in the sandbox's mount and network namespaces.
+    pub(crate) fn inside(&self, script: &str) -> String {
+        let target = self.pid.to_string();
+        let output = Command::new("nsenter")
+            .args(["--target", &target, "--mount", "--net", "--", "/bin/sh", "-c", script])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Waits until the agent program runs: it is undumpable only then, or never comes.
@@ -287,13 +307,13 @@ pub(crate) fn id(number: u32) -> String {
     format!("{}{}{}", "a".repeat(30), letter(number / 26), letter(number))
 }
 
-/// Processes whose cgroup path names this data directory.
+/// Living processes whose cgroup path names this data directory; the dead may wait for the host's init to reap them.
 pub(crate) fn processes_of(data: &DataDir) -> Vec<u32> {
     let numbers = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let read = |pid: u32, name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     numbers
-        .filter(|pid: &u32| {
-            fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(&data.hash))
-        })
+        .filter(|&pid: &u32| read(pid, "cgroup").contains(&data.hash))
+        .filter(|&pid| !read(pid, "status").contains("State:\tZ"))
         .collect()
 }
 

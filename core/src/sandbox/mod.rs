@@ -1,5 +1,8 @@
 //! What a sandbox is: the public shape, the request that makes one, and the bounds of each field.
 
+pub mod deadlines;
+pub mod state;
+
 use crate::id::SandboxId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -96,6 +96,22 @@ impl Gate {
         failure.at_open(&self.path)
     }
 
+    /// What an EIO really was. LMDB says EIO of a write that the kernel did in part, which is what the last write
+    /// before a full disk or quota is; asking for room in a file without a name tells the two apart.
+    pub(super) fn explain_io_error(&self, bytes: u64) -> Failure {
+        const SLACK_BYTES: u64 = 256 << 10;
+        let room = || {
+            let directory = self.path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+            let file = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR)?;
+            rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes + SLACK_BYTES)
+        };
+        match room().map_err(Failure::from) {
+            Err(Failure::NoSpace) => Failure::NoSpace,
+            _ => Failure::IoError,
+        }
+    }
+
     /// Used and reserved bytes of the map.
     pub(super) fn fill(&self) -> Result<(usize, usize), Failure> {
         self.with(|lmdb| Ok((lmdb.used_bytes(), lmdb.map_bytes())))
@@ -151,6 +167,8 @@ pub(super) enum Failure {
     NoSpace,
     /// No address space for the map.
     NoMemory,
+    /// EIO: the disk failed, or was nearly full; see [`Gate::explain_io_error`].
+    IoError,
     /// LMDB gave the environment up: open it again.
     GivenUp(String),
     /// The file is not a whole database.
@@ -169,6 +187,7 @@ impl From<rustix::io::Errno> for Failure {
         match errno {
             Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Failure::NoSpace,
             Errno::NOMEM => Failure::NoMemory,
+            Errno::IO => Failure::IoError,
             errno => Failure::Failed(errno.to_string()),
         }
     }
@@ -209,6 +228,7 @@ impl Failure {
                 "The server's disk is full; nothing was changed. Free space, then try again.",
             ),
             Failure::NoMemory => failed.source("no memory"),
+            Failure::IoError => failed.source("EIO: the disk failed"),
             Failure::GivenUp(why) | Failure::Damaged(why) | Failure::Unknown(why) | Failure::Failed(why) => {
                 failed.source(why)
             }
@@ -229,6 +249,7 @@ impl Failure {
                 "{path}: not a whole database ({why}); put back a copy, or move it away to start with none (sandboxes \
                  that still run are then ended)"
             ),
+            Failure::IoError => format!("{path}: the disk failed while the database was opened (EIO)"),
             Failure::GivenUp(why) | Failure::Failed(why) => format!("{path}: the database cannot be opened: {why}"),
         };
         Error::new(Reason::DatabaseError, line)

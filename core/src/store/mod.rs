@@ -9,6 +9,7 @@ mod env;
 pub mod idempotency;
 mod reader;
 pub mod record;
+mod stored;
 mod sys;
 pub mod writer;
 
@@ -187,5 +188,7 @@ fn stopping() -> Error {
     Error::new(Reason::DatabaseError, "The server is stopping.")
 }
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod tests;

@@ -190,6 +190,10 @@ impl Log for LmdbLog<'_> {
                     self.gate.reopen().map_err(Failure::at_use)?;
                     return Err(Failure::GivenUp(why).at_use());
                 }
+                Err(Failure::IoError) => {
+                    let bytes = batch.iter().map(|write| write.bytes() as u64).sum();
+                    return Err(self.gate.explain_io_error(bytes).at_use());
+                }
                 Err(failure) => return Err(failure.at_use()),
             }
         }
