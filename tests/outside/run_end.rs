@@ -192,8 +192,8 @@ fn delete_is_quick_whatever_runs() {
     ];
     for script in stubborn {
         let id = server.create(json!({}));
+        let body = json!({"command": "sh", "args": ["-c", script]});
         std::thread::scope(|scope| {
-            let body = json!({"command": "sh", "args": ["-c", script]});
             let run = scope.spawn(|| server.post(&run_path(&id), &body));
             until("it runs", 20, || {
                 server
