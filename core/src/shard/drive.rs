@@ -97,10 +97,10 @@ impl Shard {
         let effects = slot.machine.borrow_mut().step(event);
         self.carry_out_all(slot, effects);
         let machine = slot.machine.borrow();
-        if machine.is_at_rest() || machine.is_gone() {
-            if let Some(settled) = slot.settled.take() {
-                settled.send(());
-            }
+        if (machine.is_at_rest() || machine.is_gone())
+            && let Some(settled) = slot.settled.take()
+        {
+            settled.send(());
         }
     }
 
