@@ -21,6 +21,7 @@ use workspace_proto::launcher::{
 use workspace_proto::{Message, PACKET_BYTES_MAX};
 
 pub(crate) const BASE_ID: u32 = 1 << 30;
+pub(crate) const OWNER_ID: u32 = BASE_ID + 65_535;
 pub(crate) const FIRST_BLOCK: u32 = 20_000;
 pub(crate) const BLOCKS: u32 = 200;
 
@@ -71,6 +72,12 @@ impl Drop for DataDir {
         for pid in processes_of(self) {
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         }
+        for parent in self.cgroups() {
+            for sandbox in fs::read_dir(parent.join("s")).into_iter().flatten().flatten() {
+                let _ = fs::remove_dir(sandbox.path());
+            }
+        }
+        Launcher::sweep(self);
         let _ = fs::remove_dir_all(&self.path);
     }
 }

@@ -15,6 +15,7 @@ use crate::sandbox::state::{Effect, Event, Files, Kept, Machine};
 use crate::sandbox::{CreateSandbox, Force, Sandbox, State};
 use crate::store::PutCreate;
 use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 /// After a link broke in set-up, how long the launcher may take to tell why, in milliseconds.
@@ -97,10 +98,10 @@ impl Shard {
         let effects = slot.machine.borrow_mut().step(event);
         self.carry_out_all(slot, effects);
         let machine = slot.machine.borrow();
-        if machine.is_at_rest() || machine.is_gone() {
-            if let Some(settled) = slot.settled.take() {
-                settled.send(());
-            }
+        if (machine.is_at_rest() || machine.is_gone())
+            && let Some(settled) = slot.settled.take()
+        {
+            settled.send(());
         }
     }
 
@@ -137,8 +138,10 @@ impl Shard {
             effect => {
                 let (shard, slot) = (self.clone(), slot.clone());
                 super::spawn(async move {
-                    let event = shard.done(&slot, id, effect).await;
-                    shard.event(&slot, event);
+                    // Also after a panic: an effect that never came back would leave the life waiting for ever.
+                    let panicked = after_panic(&effect);
+                    let done = AssertUnwindSafe(shard.done(&slot, id, effect)).catch_unwind().await;
+                    shard.event(&slot, done.unwrap_or(panicked));
                 });
             }
         }
@@ -277,5 +280,19 @@ impl Shard {
     /// When a lifetime that starts now is over.
     pub(super) fn end_of_life_us(now_us: u64, timeout: u64) -> Option<u64> {
         (timeout > 0).then(|| clock::wall_after(now_us, timeout))
+    }
+}
+
+fn after_panic(effect: &Effect) -> Event {
+    let error = super::panicked();
+    match effect {
+        Effect::Launch => Event::Launched(Err(error)),
+        Effect::Keep => Event::Kept(Err(error)),
+        Effect::KeepFailed(_) => Event::FailedKept(Err(error)),
+        Effect::KeepDying => Event::DyingKept(Err(error)),
+        Effect::Destroy(_) => Event::Destroyed(Err(error)),
+        Effect::Adopt => Event::Adopted(Err(error)),
+        Effect::CountProcesses => Event::Counted(0),
+        _ => Event::Forgotten(Err(error)),
     }
 }

@@ -259,6 +259,10 @@ fn now_ms() -> u64 {
     u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
+fn panicked() -> Error {
+    Error::new(Reason::Internal, "the call failed inside the server; its log says why")
+}
+
 fn not_found(id: SandboxId) -> Error {
     Error::new(Reason::SandboxNotFound, format!("no sandbox has the id {id}; GET /api/v1/sandboxes lists them"))
 }
