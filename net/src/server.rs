@@ -17,6 +17,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use workspace_core::Error;
@@ -57,6 +58,8 @@ struct Shared {
     settings: Settings,
     peers: Vec<Mailbox<Shard>>,
     trash: flume::Sender<()>,
+    /// Sandboxes that live on.
+    left: AtomicUsize,
     stop: http::Stop,
     /// Dropped at SIGTERM.
     stopper: Mutex<Option<http::Stopper>>,
@@ -95,6 +98,7 @@ pub fn run(start: Start) -> i32 {
         store: store.clone(),
         peers,
         trash,
+        left: AtomicUsize::new(0),
         stop,
         stopper: Mutex::new(Some(stopper)),
         recovered,
@@ -113,6 +117,13 @@ pub fn run(start: Start) -> i32 {
         }
     }
     let well = threads.into_iter().map(|thread| thread.join().unwrap_or(1)).fold(0, i32::max);
+    let left = shared.left.load(Ordering::Relaxed);
+    if left > 0 {
+        tracing::info!(
+            sandboxes = left,
+            "sandboxes keep running and are found at the next start; `workspace-server serve --ephemeral`, then Ctrl-C, ends them"
+        );
+    }
     drop(shared);
     store.close();
     well
@@ -186,6 +197,7 @@ impl Core {
             connector: Rc::new(Hub),
             settings: shared.settings.clone(),
             blocks: blocks(&shared.ids, self.index, shared.peers.len()),
+            blanks_max: (shared.config.pool_blanks as usize).div_ceil(shared.peers.len()),
             trash: shared.trash.clone(),
         });
         shard.serve(self.inbox);
@@ -197,6 +209,7 @@ impl Core {
         }
         // Nothing is ever sent: it returns when the sender is dropped.
         let _ = shared.recovered.recv_async().await;
+        shard.keep_pool_full();
         let app = Rc::new(http::App::new(shard.clone(), edge(&shared.config, shared.address)?));
         let drained = http::serve(self.listener, app, shared.stop.clone()).await;
         match drained {
@@ -204,15 +217,11 @@ impl Core {
             Ok(_) => {}
             Err(error) => return Err(format!("the listener: {error}")),
         }
+        shard.empty_pool().await;
         if shared.at_end == AtEnd::Delete {
             shard.delete_all().await;
-        } else if shard.sandbox_count() > 0 {
-            tracing::info!(
-                shard = self.index,
-                sandboxes = shard.sandbox_count(),
-                "sandboxes keep running; `workspace-server serve --ephemeral` and Ctrl-C ends them"
-            );
         }
+        shared.left.fetch_add(shard.sandbox_count(), Ordering::Relaxed);
         Ok(0)
     }
 }

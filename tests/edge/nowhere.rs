@@ -70,6 +70,7 @@ pub fn shard() -> Shard {
             boot_id: String::new(),
         },
         blocks: Blocks::shared(),
+        blanks_max: 0,
         trash: flume::bounded(1).0,
     });
     shard.serve(inbox);
