@@ -79,7 +79,7 @@ pub fn run(start: Start) -> i32 {
             return EXIT_FATAL;
         }
     };
-    let trash = match trash::start(Path::new(DATA_DIR)) {
+    let (trash, trash_thread) = match trash::start(Path::new(DATA_DIR)) {
         Ok(trash) => trash,
         Err(error) => {
             tracing::error!(%error, "the trash thread");
@@ -125,6 +125,7 @@ pub fn run(start: Start) -> i32 {
         );
     }
     drop(shared);
+    trash::finish(&trash_thread);
     store.close();
     well
 }
