@@ -12,6 +12,7 @@ use crate::sys::signal;
 use crate::{http, trash};
 use futures_util::future::join_all;
 use monoio::net::UnixStream;
+use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -59,6 +60,11 @@ struct Shared {
     stop: http::Stop,
     /// Dropped at SIGTERM.
     stopper: Mutex<Option<http::Stopper>>,
+    /// Ends when every shard has resolved what the last server left. No core accepts before: it would not know
+    /// sandboxes that run, and could give their ids to new ones.
+    recovered: flume::Receiver<Infallible>,
+    /// Dropped by the first core after the recovery.
+    recovering: Mutex<Option<flume::Sender<Infallible>>>,
 }
 
 /// Serves until SIGTERM. Returns the process's exit code.
@@ -79,6 +85,7 @@ pub fn run(start: Start) -> i32 {
     };
     let (peers, inboxes): (Vec<_>, Vec<_>) = start.sockets.iter().map(|_| mailbox(MAILBOX_CALLS_MAX)).unzip();
     let (stopper, stop) = http::Stop::pair();
+    let (recovering, recovered) = flume::bounded(1);
     let shared = Arc::new(Shared {
         settings: settings(&start.config),
         config: start.config,
@@ -90,6 +97,8 @@ pub fn run(start: Start) -> i32 {
         trash,
         stop,
         stopper: Mutex::new(Some(stopper)),
+        recovered,
+        recovering: Mutex::new(Some(recovering)),
     });
     let mut threads = Vec::new();
     for (index, ((socket, listener), inbox)) in start.sockets.into_iter().zip(start.listeners).zip(inboxes).enumerate()
@@ -143,7 +152,8 @@ impl Core {
         match runtime {
             Ok(mut runtime) => runtime.block_on(self.serve()).unwrap_or_else(|error| {
                 tracing::error!("{error}");
-                1
+                // The other cores would wait for this one, or serve without its sandboxes; the supervisor starts anew.
+                std::process::exit(1)
             }),
             Err(error) => {
                 tracing::error!(%error, "a shard's ring");
@@ -183,7 +193,10 @@ impl Core {
             recover(shared, runtime.as_ref()).await.map_err(|error| error.to_string())?;
             tracing::info!(address = %shared.address, "serving");
             stop_at_signal(shared.clone())?;
+            drop(shared.recovering.lock().map(|mut recovering| recovering.take()));
         }
+        // Nothing is ever sent: it returns when the sender is dropped.
+        let _ = shared.recovered.recv_async().await;
         let app = Rc::new(http::App::new(shard.clone(), edge(&shared.config, shared.address)?));
         let drained = http::serve(self.listener, app, shared.stop.clone()).await;
         match drained {

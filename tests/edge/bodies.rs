@@ -195,16 +195,16 @@ fn numbers_at_their_edges() {
             let answer = ask(path, field, value);
             assert_eq!((answer.status, answer.json()["details"].as_str()), (400, Some(field)), "{field} {value}");
         }
-        // What is within bounds reaches the shard, which in this test has no core behind it.
+        // What is within bounds reaches the shard, which in this test has no sandbox and no runtime.
         for value in ["1", "65536", "null"] {
-            assert_eq!(ask(path, field, value).code(), 5001, "{field} {value}");
+            assert!([2001, 5001].contains(&ask(path, field, value).code()), "{field} {value}");
         }
     }
     assert_eq!(ask(&run, "max_output_bytes", "0").code(), 1002);
     assert_eq!(ask(&run, "max_output_bytes", "67108865").code(), 1002);
-    assert_eq!(ask(&run, "max_output_bytes", "67108864").code(), 5001);
+    assert_eq!(ask(&run, "max_output_bytes", "67108864").code(), 2001);
     for value in ["user", "1000", "root", "0"] {
-        assert_eq!(ask(&run, "user", &format!("\"{value}\"")).code(), 5001, "{value}");
+        assert_eq!(ask(&run, "user", &format!("\"{value}\"")).code(), 2001, "{value}");
     }
     for value in ["", "-1", "4294967295", "2147483648", "1000:0", "nobody", "1", "Root"] {
         let answer = ask(&run, "user", &format!("\"{value}\""));

@@ -45,7 +45,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stopper, stop) = Stop::pair();
-        let app = move || Rc::new(App::with_operations(Shard::unconnected(), settings, operations));
+        let app = move || Rc::new(App::with_operations(crate::nowhere::shard(), settings, operations));
         let thread = std::thread::spawn(move || match driver {
             // Where io_uring is refused, this is the legacy driver twice.
             Driver::Uring => monoio::RuntimeBuilder::<monoio::FusionDriver>::new()

@@ -130,17 +130,17 @@ fn ids_and_filters() {
         assert_eq!((answer.status, answer.code()), (400, code), "{query}");
     }
     for query in ["", "state=running", "limit=1000", "metadata.a=b&metadata.c=d%20e", "later=1"] {
-        assert_eq!(list(query).code(), 5001, "{query}");
+        assert_eq!((list(query).status, list(query).json()["total"].as_u64()), (200, Some(0)), "{query}");
     }
     let delete =
         |query: &str| server.ask(format!("DELETE /api/v1/sandboxes/{ID}{query} HTTP/1.1\r\nHost: a\r\n\r\n")).0.code();
-    assert_eq!((delete("?force=true"), delete("?force=false"), delete("?force=yes")), (5001, 5001, 1001));
+    assert_eq!((delete("?force=true"), delete("?force=false"), delete("?force=yes")), (2001, 2001, 1001));
 }
 
 #[test]
 fn failures_have_one_form() {
     let server = Server::product(Settings::default());
-    let answer = server.ask(get(&format!("/api/v1/sandboxes/{ID}"))).0;
+    let answer = server.ask(post("/api/v1/sandboxes", "{}")).0;
     let expected = serde_json::json!({
         "code": 5001, "reason": "agent_not_connected", "message": "this server has no runtime",
         "retryable": true, "request_id": answer.field("x-request-id").unwrap(),

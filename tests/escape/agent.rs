@@ -196,8 +196,8 @@ fn overwrite_control() {
     fs::copy("/bin/sleep", &victim).expect("copy");
     let mut running = Command::new(&victim).arg("1").stdin(Stdio::null()).spawn().expect("start the victim");
     let (exe, nonce) = (format!("/proc/{}/exe", running.id()), nonce());
-    let output = Command::new(control.path("attack")).args([&nonce, "keep", &exe]);
-    let output = output.stdout(Stdio::piped()).spawn().expect("start the attack");
+    let mut attack = Command::new(control.path("attack"));
+    let output = attack.args([&nonce, "keep", &exe]).stdout(Stdio::piped()).spawn().expect("start the attack");
     running.wait().expect("wait for the victim");
     let told = output.wait_with_output().expect("wait for the attack");
     let lines = Lines::parse(BINARIES, &nonce, &String::from_utf8_lossy(&told.stdout));
@@ -236,9 +236,9 @@ fn pids_control() {
     if crate::kit::needs_root() {
         return;
     }
-    let mut canary = Command::new("setpriv").args([format!("--reuid={}", crate::weak::PLAIN_UID)]);
-    let mut canary =
-        canary.args(["--clear-groups", "sleep", "60"]).stdin(Stdio::null()).spawn().expect("start the canary");
+    let mut plain = Command::new("setpriv");
+    plain.args([format!("--reuid={}", crate::weak::PLAIN_UID)]).args(["--clear-groups", "sleep", "60"]);
+    let mut canary = plain.stdin(Stdio::null()).spawn().expect("start the canary");
     let pid = canary.id().to_string();
     let lines = Control::of(PIDS).run(Weak::Plain, &[&pid]);
     must_succeed(lines, "processes of one's own id", |lines| lines.any_ok(&[&format!("kill_{pid}")]));

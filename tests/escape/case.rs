@@ -5,9 +5,9 @@ use crate::kit::{self, Process, Response, Server};
 use crate::program::{Lines, Program, compiler_args, nonce};
 use crate::weak::PLAIN_UID;
 use serde_json::{Value, json};
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,8 @@ pub(crate) struct Case {
     pub(crate) id: String,
     pub(crate) neighbour: String,
     pub(crate) key: String,
-    built: RefCell<BTreeSet<&'static str>>,
-    outputs: RefCell<String>,
+    built: Mutex<BTreeSet<&'static str>>,
+    outputs: Mutex<String>,
 }
 
 /// Runs an attack under a server of root and one of a plain user, and checks the invariants after each.
@@ -64,8 +64,8 @@ pub(crate) fn one(starter: Starter, sandbox: Value, attack: impl Fn(&Case)) {
         id: String::new(),
         neighbour: String::new(),
         key,
-        built: RefCell::default(),
-        outputs: RefCell::default(),
+        built: Mutex::default(),
+        outputs: Mutex::default(),
     };
     case.neighbour = case.create(json!({}));
     let before = Before::look(&case);
@@ -131,7 +131,7 @@ impl Case {
     #[track_caller]
     pub(crate) fn run_in(&self, id: &str, body: &Value) -> Response {
         let answer = self.api("POST", &format!("/{id}/process/run"), Some(body));
-        self.outputs.borrow_mut().push_str(&answer.text());
+        self.outputs.lock().expect("outputs").push_str(&answer.text());
         answer
     }
 
@@ -153,7 +153,7 @@ impl Case {
     #[track_caller]
     pub(crate) fn build(&self, program: Program) -> String {
         let path = format!("/workspace/attack-{}", program.name);
-        if self.built.borrow_mut().insert(program.name) {
+        if self.built.lock().expect("built").insert(program.name) {
             let body = json!({"command": "cc", "args": compiler_args(&path), "stdin": program.source});
             let answer = self.run_in(&self.id, &body).expect(200).json();
             assert_eq!(answer["exit_code"], 0, "{}: {answer:#}", program.name);
@@ -199,6 +199,6 @@ impl Case {
 
     /// All that commands have printed in this case.
     pub(crate) fn outputs(&self) -> String {
-        self.outputs.borrow().clone()
+        self.outputs.lock().expect("outputs").clone()
     }
 }

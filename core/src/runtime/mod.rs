@@ -6,6 +6,7 @@ pub mod namespace;
 
 use crate::error::Error;
 use crate::id::SandboxId;
+pub use crate::sandbox::state::Files;
 use futures_util::future::LocalBoxFuture;
 use std::os::fd::OwnedFd;
 use workspace_proto::launcher::{Enforced, Entry, Identity};
@@ -72,13 +73,4 @@ pub trait Runtime {
 
     /// The next sandbox that ended. Never resolves to an error: a lost runtime ends the program.
     fn ended(&self) -> LocalBoxFuture<'_, Ended>;
-}
-
-/// What becomes of a destroyed sandbox's files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Files {
-    /// They stay where they are.
-    Keep,
-    /// They go to the trash, to be removed slowly.
-    Trash,
 }

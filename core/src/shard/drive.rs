@@ -1,133 +1,226 @@
-//! What the owner of a sandbox does: make it, run in it, end it, and notice that it ended.
+//! The driver of a sandbox's life: it steps the machine, carries out the effects, and brings each back as one event.
 //!
-//! Order of a create: launch, Hello, then one durable record that says `running`, then the answer. A crash before the
-//! record leaves a sandbox that nobody was told of: the next start finds it without a record and removes it.
-//! Order of a delete: a durable `dying` mark, the runtime's tear-down, the record's removal. Repeatable at each step.
+//! What the life is stands in `sandbox/state.rs`; here is only how each effect is done.
 
-use super::{Shard, Slot, command, not_found, now_us};
+use super::mailbox::oneshot;
+use super::{Shard, Slot, command, not_found, now_ms, now_us};
+use crate::agent::Agent;
 use crate::clock;
 use crate::error::{Error, Reason};
 use crate::id::SandboxId;
 use crate::process::{Finished, RunCommand};
-use crate::runtime::{Ended, Files, Launched, Plan};
-use crate::sandbox::{CreateSandbox, Enforced, Enforcement, Force, Resources, Sandbox, State};
-use crate::store::{Identity, PutCreate, Record};
-use crate::template;
+use crate::runtime::{Ended, Launched};
+use crate::sandbox::deadlines::{Due, monotonic_ms, retry_delay_ms};
+use crate::sandbox::state::{Effect, Event, Files, Kept, Machine};
+use crate::sandbox::{CreateSandbox, Force, Sandbox, State};
+use crate::store::PutCreate;
 use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use workspace_proto::launcher;
 
-const MIB: u64 = 1 << 20;
-const TMP_BYTES: u64 = 256 * MIB;
-const MEMORY_BYTES: u64 = 1024 * MIB;
-const DISK_BYTES: u64 = 4096 * MIB;
-const PIDS: u64 = 2048;
-const CPU_PERIOD_US: f64 = 100_000.0;
 /// After a link broke in set-up, how long the launcher may take to tell why, in milliseconds.
 const WHY_MS_MAX: u64 = 1000;
 
 impl Shard {
     pub(super) async fn create_here(&self, request: CreateSandbox) -> Result<Sandbox, Error> {
-        let template = request.template.clone().unwrap_or_else(|| self.0.settings.base_image.clone());
-        let launcher_template = template::find(&template, &self.0.settings.base_image)?;
-        let Some(block) = self.0.blocks.borrow_mut().take() else {
+        let idempotency = request.idempotency.clone();
+        let record = self.new_record(request)?;
+        let (machine, effects) = Machine::create();
+        let slot = Slot::new(machine, record);
+        let (reply, created) = oneshot();
+        slot.idempotency.replace(idempotency);
+        slot.created.replace(Some(reply));
+        self.0.slots.borrow_mut().insert(slot.record.borrow().id, slot.clone());
+        self.carry_out_all(&slot, effects);
+        match created.wait().await?? {
+            Kept::Created => Ok(self.show(&slot.record.borrow())),
+            Kept::Replayed(earlier) => self.get(earlier).await,
+            Kept::Conflict => Err(Error::new(
+                Reason::SandboxAlreadyExists,
+                "this Idempotency-Key was used with another body; use a new key for a new sandbox",
+            )),
+        }
+    }
+
+    pub(super) async fn delete_here(&self, id: SandboxId, force: Force) -> Result<(), Error> {
+        let slot = self.slot(id)?;
+        let (reply, deleted) = oneshot();
+        slot.deletes.borrow_mut().push(reply);
+        self.event(&slot, Event::Delete(force));
+        deleted.wait().await?
+    }
+
+    pub(super) async fn run_here(&self, id: SandboxId, command: RunCommand) -> Result<Finished, Error> {
+        let slot = self.slot(id)?;
+        let (running, shown) = {
+            let machine = slot.machine.borrow();
+            (machine.is_running(), machine.shown())
+        };
+        if !running {
             return Err(Error::new(
-                Reason::SandboxLimitExceeded,
-                "no host id range is free for another sandbox; delete one, or see `workspace-server doctor`",
+                Reason::InvalidSandboxState,
+                format!("the sandbox is {}; only a running one takes this", shown.name()),
             ));
-        };
-        let id = self.draw_id();
-        let now_us = now_us();
-        let record = Record {
-            id,
-            name: request.name.unwrap_or_else(|| id.as_str()[..12].to_owned()),
-            template,
-            state: State::Running,
-            env: request.env,
-            metadata: request.metadata,
-            created_at_us: now_us,
-            updated_at_us: now_us,
-            timeout: request.timeout,
-            idle_timeout: request.idle_timeout,
-            expires_at_us: (request.timeout > 0).then(|| clock::wall_after(now_us, request.timeout)),
-            error_message: None,
-            runtime: self.0.runtime.name().to_owned(),
-            workspace_id: None,
-            network: "none".to_owned(),
-            resources: Resources {
-                memory_bytes: request.memory_bytes.unwrap_or(MEMORY_BYTES),
-                cpus: request.cpus,
-                pids: request.pids.unwrap_or(PIDS),
-                disk_bytes: request.disk_bytes.unwrap_or(DISK_BYTES),
-                enforced: enforced(&Default::default()),
-            },
-            block,
-            identity: None,
-            dying: false,
-            idempotency_key: request.idempotency.as_ref().map(|idempotency| idempotency.key.clone()),
-        };
-        let plan = plan(&record, launcher_template);
-        let slot = Slot::new(record);
-        self.0.slots.borrow_mut().insert(id, slot.clone());
-        let made = match self.launch(&slot, plan).await {
-            Ok(()) => self.commit(&slot, request.idempotency).await,
-            Err(error) => Err(error),
-        };
-        match made {
-            Ok(None) => {
-                self.watch_expiry(&slot);
-                let record = slot.record.borrow();
-                Ok(self.show(&record))
-            }
-            Ok(Some(earlier)) => {
-                self.undo(id, block).await;
-                self.get(earlier).await
-            }
-            Err(error) => {
-                self.undo(id, block).await;
-                Err(error)
-            }
         }
+        let agent = self.agent(&slot).await?;
+        let request = command::request(&slot.record.borrow(), command);
+        agent.run(request).await
     }
 
-    /// An agent's identity as the record keeps it: good for this boot only.
-    fn kept(&self, identity: launcher::Identity) -> Identity {
-        Identity {
-            pid: identity.pid,
-            start_time_ticks: identity.start_time_ticks,
-            pidfd_inode: identity.pidfd_inode,
-            boot_id: self.0.settings.boot_id.clone(),
+    /// The runtime says that a sandbox's first process has ended.
+    pub(super) fn lost(&self, ended: Ended) {
+        let Ok(slot) = self.slot(ended.id) else { return };
+        if slot.machine.borrow().is_running() {
+            tracing::warn!(sandbox = %ended.id, why = ended.why, "sandbox ended by itself");
         }
+        slot.mark_ended(ended.why.clone());
+        self.event(&slot, Event::AgentLost(ended.why));
     }
 
-    fn draw_id(&self) -> SandboxId {
+    /// Brings deadlines that are due.
+    pub(super) fn look_at_deadlines(&self) {
         loop {
-            let id = SandboxId::from_random(random());
-            if id.shard_of(self.0.peers.len()) == self.0.index && !self.0.slots.borrow().contains_key(&id) {
-                return id;
+            let due = self.0.deadlines.borrow_mut().take_due(now_ms());
+            let Some((id, due)) = due else { return };
+            let Ok(slot) = self.slot(id) else { continue };
+            match due {
+                Due::Expiry => {
+                    tracing::info!(sandbox = %id, "its timeout is over");
+                    self.event(&slot, Event::Expired);
+                }
+                Due::Retry => self.event(&slot, Event::Retry),
             }
         }
+    }
+
+    /// The one place where a life changes.
+    fn event(&self, slot: &Rc<Slot>, event: Event) {
+        let effects = slot.machine.borrow_mut().step(event);
+        self.carry_out_all(slot, effects);
+        let machine = slot.machine.borrow();
+        if (machine.is_at_rest() || machine.is_gone())
+            && let Some(settled) = slot.settled.take()
+        {
+            settled.send(());
+        }
+    }
+
+    pub(super) fn carry_out_all(&self, slot: &Rc<Slot>, effects: Vec<Effect>) {
+        effects.into_iter().for_each(|effect| self.carry_out(slot, effect));
+    }
+
+    fn carry_out(&self, slot: &Rc<Slot>, effect: Effect) {
+        let id = slot.record.borrow().id;
+        match effect {
+            Effect::AnswerCreate(result) => {
+                if let Some(created) = slot.created.take() {
+                    created.send(result);
+                }
+            }
+            Effect::AnswerDelete(result) => {
+                slot.deletes.take().into_iter().for_each(|reply| reply.send(result.clone()))
+            }
+            Effect::WatchExpiry => {
+                if let Some(at_us) = slot.record.borrow().expires_at_us {
+                    let at_ms = monotonic_ms(at_us, now_us(), now_ms());
+                    self.0.deadlines.borrow_mut().set(id, Due::Expiry, at_ms);
+                }
+            }
+            Effect::RetryLater(tries) => {
+                let at_ms = now_ms().saturating_add(retry_delay_ms(tries));
+                self.0.deadlines.borrow_mut().set(id, Due::Retry, at_ms);
+            }
+            Effect::Release => {
+                self.0.deadlines.borrow_mut().forget(id);
+                self.0.blocks.borrow_mut().give_back(slot.record.borrow().block);
+                self.0.slots.borrow_mut().remove(&id);
+            }
+            effect => {
+                let (shard, slot) = (self.clone(), slot.clone());
+                super::spawn(async move {
+                    // Also after a panic: an effect that never came back would leave the life waiting for ever.
+                    let panicked = after_panic(&effect);
+                    let done = AssertUnwindSafe(shard.done(&slot, id, effect)).catch_unwind().await;
+                    shard.event(&slot, done.unwrap_or(panicked));
+                });
+            }
+        }
+    }
+
+    /// Carries out one effect that takes time.
+    async fn done(&self, slot: &Rc<Slot>, id: SandboxId, effect: Effect) -> Event {
+        match effect {
+            Effect::Launch => Event::Launched(self.launch(slot, id).await),
+            Effect::Keep => Event::Kept(self.keep(slot).await),
+            Effect::KeepFailed(why) => {
+                slot.agent.replace(None);
+                let record = self.change(slot, |record| {
+                    record.state = State::Error;
+                    record.error_message = Some(why);
+                    record.identity = None;
+                });
+                Event::FailedKept(self.told(id, self.0.store.put(record).await))
+            }
+            Effect::KeepDying => {
+                let record = self.change(slot, |record| record.dying = true);
+                let kept = self.0.store.put(record).await;
+                if kept.is_err() {
+                    slot.record.borrow_mut().dying = false;
+                }
+                Event::DyingKept(self.told(id, kept))
+            }
+            Effect::Destroy(files) => {
+                let destroyed = self.0.runtime.destroy(id, files).await;
+                if files == Files::Trash {
+                    self.tell_trash();
+                }
+                Event::Destroyed(self.told(id, destroyed))
+            }
+            Effect::Adopt => Event::Adopted(self.told(id, self.connect_again(slot).await.map(drop))),
+            Effect::Forget => Event::Forgotten(self.told(id, self.0.store.remove(id).await)),
+            Effect::UndoKeep => Event::Forgotten(self.told(id, self.0.store.undo_create(id).await)),
+            Effect::CountProcesses => Event::Counted(self.count_processes(slot).await),
+            Effect::AnswerCreate(_)
+            | Effect::AnswerDelete(_)
+            | Effect::WatchExpiry
+            | Effect::RetryLater(_)
+            | Effect::Release => unreachable!("done at once by carry_out"),
+        }
+    }
+
+    /// Failures that no caller may be waiting for are in the log at least.
+    fn told(&self, id: SandboxId, result: Result<(), Error>) -> Result<(), Error> {
+        if let Err(error) = &result {
+            tracing::warn!(sandbox = %id, %error, "a step of its life failed");
+        }
+        result
+    }
+
+    fn change(&self, slot: &Rc<Slot>, change: impl FnOnce(&mut crate::store::Record)) -> crate::store::Record {
+        let mut record = slot.record.borrow_mut();
+        change(&mut record);
+        record.updated_at_us = now_us();
+        record.clone()
     }
 
     /// Starts it and waits until its agent says Hello.
-    async fn launch(&self, slot: &Rc<Slot>, plan: Plan) -> Result<(), Error> {
-        let id = plan.id;
+    async fn launch(&self, slot: &Rc<Slot>, id: SandboxId) -> Result<(), Error> {
+        let plan = self.plan(&slot.record.borrow())?;
         let launched = self.0.runtime.create(plan).await?;
         {
             let mut record = slot.record.borrow_mut();
-            record.identity = Some(self.kept(launched.identity));
-            record.resources.enforced = enforced(&launched.enforced);
+            record.identity = Some(self.kept_identity(&launched.identity));
+            record.resources.enforced = super::record::enforced(&launched.enforced);
         }
-        self.link(slot, id, launched).await
+        self.link(slot, id, launched).await.map(drop)
     }
 
     /// Starts the protocol on a new stream. A sandbox that ends meanwhile says why.
-    pub(super) async fn link(&self, slot: &Rc<Slot>, id: SandboxId, launched: Launched) -> Result<(), Error> {
-        let connected = self.0.connector.connect(launched.link, id, self.0.settings.agent_timeout_ms).await;
-        match connected {
+    async fn link(&self, slot: &Rc<Slot>, id: SandboxId, launched: Launched) -> Result<Rc<dyn Agent>, Error> {
+        match self.0.connector.connect(launched.link, id, self.0.settings.agent_timeout_ms).await {
             Ok(agent) => {
-                slot.agent.replace(Some(agent));
-                Ok(())
+                slot.agent.replace(Some(agent.clone()));
+                Ok(agent)
             }
             Err(error) if error.reason == Reason::AgentNotConnected => match slot.why_ended(WHY_MS_MAX).await {
                 Some(why) => Err(Error::new(
@@ -141,224 +234,65 @@ impl Shard {
         }
     }
 
-    /// Makes the sandbox durable. `Some` when an earlier create with the same key stands for it.
-    async fn commit(
-        &self,
-        slot: &Rc<Slot>,
-        idempotency: Option<crate::sandbox::Idempotency>,
-    ) -> Result<Option<SandboxId>, Error> {
+    async fn keep(&self, slot: &Rc<Slot>) -> Result<Kept, Error> {
         let record = slot.record.borrow().clone();
-        let Some(idempotency) = idempotency else {
-            self.0.store.put(record).await?;
-            return Ok(None);
-        };
-        match self.0.store.put_create(record, idempotency).await? {
-            PutCreate::Created => Ok(None),
-            PutCreate::Replayed(earlier) => Ok(Some(earlier)),
-            PutCreate::Conflict => Err(Error::new(
-                Reason::SandboxAlreadyExists,
-                "this Idempotency-Key was used with another body; use a new key for a new sandbox",
-            )),
+        match slot.idempotency.take() {
+            None => self.0.store.put(record).await.map(|()| Kept::Created),
+            Some(idempotency) => Ok(match self.0.store.put_create(record, idempotency).await? {
+                PutCreate::Created => Kept::Created,
+                PutCreate::Replayed(earlier) => Kept::Replayed(earlier),
+                PutCreate::Conflict => Kept::Conflict,
+            }),
         }
     }
 
-    /// Removes what a create that failed had made.
-    async fn undo(&self, id: SandboxId, block: u32) {
-        match self.0.runtime.destroy(id, Files::Trash).await {
-            Ok(()) => self.0.blocks.borrow_mut().give_back(block),
-            Err(error) => tracing::warn!(sandbox = %id, %error, "a failed create was not undone; the next start will"),
+    /// An agent that can't be asked holds nothing that is worth keeping from a delete.
+    async fn count_processes(&self, slot: &Rc<Slot>) -> u64 {
+        match self.agent(slot).await {
+            Ok(agent) => agent.process_count(self.0.settings.agent_timeout_ms).await.unwrap_or(0),
+            Err(_) => 0,
         }
-        self.0.slots.borrow_mut().remove(&id);
-        self.tell_trash();
-    }
-
-    pub(super) async fn run_here(&self, id: SandboxId, command: RunCommand) -> Result<Finished, Error> {
-        let slot = self.slot(id)?;
-        let agent = self.agent(&slot, id).await?;
-        let request = command::request(&slot.record.borrow(), command);
-        agent.run(request).await
-    }
-
-    fn slot(&self, id: SandboxId) -> Result<Rc<Slot>, Error> {
-        self.0.slots.borrow().get(&id).cloned().ok_or_else(|| not_found(id))
     }
 
     /// The link to a running sandbox's agent, opened again where it was lost.
-    async fn agent(&self, slot: &Rc<Slot>, id: SandboxId) -> Result<Rc<dyn crate::agent::Agent>, Error> {
-        let (state, identity) = {
-            let record = slot.record.borrow();
-            (record.state, record.identity.clone())
-        };
-        if state != State::Running || slot.deleting.get() {
-            let state = if slot.deleting.get() { State::Stopping } else { state };
-            return Err(Error::new(
-                Reason::InvalidSandboxState,
-                format!("the sandbox is {}; only a running one takes this", state.name()),
-            ));
-        }
+    async fn agent(&self, slot: &Rc<Slot>) -> Result<Rc<dyn Agent>, Error> {
         let known = slot.agent.borrow().clone();
-        if let Some(agent) = known.filter(|agent| agent.closed().now_or_never().is_none()) {
-            return Ok(agent);
+        match known.filter(|agent| agent.closed().now_or_never().is_none()) {
+            Some(agent) => Ok(agent),
+            None => self.connect_again(slot).await,
         }
+    }
+
+    async fn connect_again(&self, slot: &Rc<Slot>) -> Result<Rc<dyn Agent>, Error> {
+        let (id, identity) = {
+            let record = slot.record.borrow();
+            (record.id, record.identity.clone())
+        };
         let identity = identity.ok_or_else(|| Error::new(Reason::AgentNotConnected, "the sandbox's agent has gone"))?;
-        let launched = self.0.runtime.adopt(id, told(&identity)).await?;
-        self.link(slot, id, launched).await?;
-        let agent = slot.agent.borrow().clone();
-        agent.ok_or_else(|| Error::new(Reason::AgentNotConnected, "the sandbox's agent has gone"))
+        let launched = self.0.runtime.adopt(id, super::record::told(&identity)).await?;
+        self.link(slot, id, launched).await
     }
 
-    pub(super) async fn delete_here(&self, id: SandboxId, force: Force) -> Result<(), Error> {
-        let slot = self.slot(id)?;
-        if slot.deleting.get() {
-            let done = slot.delete_done.borrow().clone();
-            if let Some(done) = done {
-                let _ = done.recv_async().await;
-            }
-            return Err(not_found(id));
-        }
-        if force == Force::No {
-            self.refuse_busy(&slot, id).await?;
-        }
-        if slot.deleting.replace(true) {
-            return Err(not_found(id)); // another delete came first while this one asked
-        }
-        let (deleting, done) = flume::bounded::<()>(1);
-        slot.delete_done.replace(Some(done));
-        let result = self.tear_down(&slot, id).await;
-        slot.deleting.set(false);
-        drop(deleting);
-        result
+    pub(super) fn slot(&self, id: SandboxId) -> Result<Rc<Slot>, Error> {
+        self.0.slots.borrow().get(&id).cloned().ok_or_else(|| not_found(id))
     }
 
-    async fn refuse_busy(&self, slot: &Rc<Slot>, id: SandboxId) -> Result<(), Error> {
-        if slot.record.borrow().state != State::Running {
-            return Ok(());
-        }
-        // An agent that can't be asked holds nothing that is worth keeping from a delete.
-        let Ok(agent) = self.agent(slot, id).await else { return Ok(()) };
-        match agent.process_count(self.0.settings.agent_timeout_ms).await {
-            Ok(0) | Err(_) => Ok(()),
-            Ok(count) => Err(Error::new(
-                Reason::InvalidSandboxState,
-                format!("{count} of the caller's processes run in the sandbox; end them, or delete with force=true"),
-            )),
-        }
-    }
-
-    async fn tear_down(&self, slot: &Rc<Slot>, id: SandboxId) -> Result<(), Error> {
-        let record = {
-            let mut record = slot.record.borrow_mut();
-            record.dying = true;
-            record.state = State::Stopping;
-            record.updated_at_us = now_us();
-            record.clone()
-        };
-        let (block, expires_at_us) = (record.block, record.expires_at_us);
-        self.0.store.put(record).await?;
-        self.0.runtime.destroy(id, Files::Trash).await?;
-        self.tell_trash();
-        self.0.store.remove(id).await?;
-        self.0.slots.borrow_mut().remove(&id);
-        self.0.blocks.borrow_mut().give_back(block);
-        if let Some(at) = expires_at_us {
-            self.0.expiries.borrow_mut().remove(&(at, id));
-        }
-        Ok(())
-    }
-
-    /// The runtime says that a sandbox's first process has ended.
-    pub(super) async fn lost(&self, ended: Ended) {
-        let Ok(slot) = self.slot(ended.id) else { return };
-        let was_linked = slot.agent.borrow().is_some();
-        slot.mark_ended(ended.why.clone());
-        let running = slot.record.borrow().state == State::Running;
-        // In set-up the create itself reports and cleans; in a delete the end is what was asked for.
-        if !was_linked || !running || slot.deleting.get() {
-            return;
-        }
-        tracing::warn!(sandbox = %ended.id, why = ended.why, "sandbox ended by itself");
-        self.fail(&slot, ended.id, ended.why).await;
-    }
-
-    /// Marks a sandbox `error`, keeps its files, and removes all else.
-    pub(super) async fn fail(&self, slot: &Rc<Slot>, id: SandboxId, why: String) {
-        let record = {
-            let mut record = slot.record.borrow_mut();
-            record.state = State::Error;
-            record.error_message = Some(why);
-            record.updated_at_us = now_us();
-            record.clone()
-        };
-        if let Err(error) = self.0.store.put(record).await {
-            tracing::error!(sandbox = %id, %error, "its end could not be recorded; the next start will see it");
-        }
-        if let Err(error) = self.0.runtime.destroy(id, Files::Keep).await {
-            tracing::warn!(sandbox = %id, %error, "not torn down");
-        }
-    }
-
-    pub(super) fn watch_expiry(&self, slot: &Rc<Slot>) {
-        let record = slot.record.borrow();
-        if let Some(at) = record.expires_at_us {
-            self.0.expiries.borrow_mut().insert((at, record.id));
-        }
-    }
-
-    /// Deletes the sandboxes whose life is over.
-    pub(super) fn expire(&self, now_us: u64) {
-        loop {
-            let due = self.0.expiries.borrow().first().copied().filter(|(at, _)| *at <= now_us);
-            let Some(due) = due else { return };
-            self.0.expiries.borrow_mut().remove(&due);
-            let shard = self.clone();
-            super::spawn(async move {
-                tracing::info!(sandbox = %due.1, "its timeout is over");
-                match shard.delete_here(due.1, Force::Yes).await {
-                    Err(error) if error.reason != Reason::SandboxNotFound => {
-                        tracing::warn!(sandbox = %due.1, %error, "not deleted at its timeout");
-                    }
-                    _ => {}
-                }
-            });
-        }
+    /// When a lifetime that starts now is over.
+    pub(super) fn end_of_life_us(now_us: u64, timeout: u64) -> Option<u64> {
+        (timeout > 0).then(|| clock::wall_after(now_us, timeout))
     }
 }
 
-/// An agent's identity as the runtime compares it.
-pub(super) fn told(identity: &Identity) -> launcher::Identity {
-    launcher::Identity {
-        pid: identity.pid,
-        start_time_ticks: identity.start_time_ticks,
-        pidfd_inode: identity.pidfd_inode,
+fn after_panic(effect: &Effect) -> Event {
+    let error = super::panicked();
+    match effect {
+        Effect::Launch => Event::Launched(Err(error)),
+        Effect::Keep => Event::Kept(Err(error)),
+        Effect::KeepFailed(_) => Event::FailedKept(Err(error)),
+        Effect::KeepDying => Event::DyingKept(Err(error)),
+        Effect::Destroy(_) => Event::Destroyed(Err(error)),
+        Effect::Adopt => Event::Adopted(Err(error)),
+        Effect::CountProcesses => Event::Counted(0),
+        _ => Event::Forgotten(Err(error)),
     }
-}
-
-/// What the runtime is asked for.
-fn plan(record: &Record, template: &str) -> Plan {
-    let cpus = record.resources.cpus;
-    Plan {
-        id: record.id,
-        block: record.block,
-        template: template.to_owned(),
-        memory_bytes: record.resources.memory_bytes,
-        pids_max: record.resources.pids,
-        cpu_quota_us: cpus.map_or(0, |cpus| (cpus * CPU_PERIOD_US).max(1000.0) as u32),
-        cpu_count: cpus.map_or(0, |cpus| cpus.ceil() as u32),
-        tmp_bytes: TMP_BYTES,
-    }
-}
-
-fn enforced(of: &launcher::Enforced) -> Enforced {
-    let hard = |is: bool| if is { Enforcement::Hard } else { Enforcement::None };
-    Enforced { memory: hard(of.memory), cpu: hard(of.cpu), pids: hard(of.pids), disk: Enforcement::None }
-}
-
-fn random() -> [u8; 20] {
-    let mut bytes = [0u8; 20];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        // Never fails once the machine has booted (getrandom(2)); interrupted calls are made again.
-        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()).unwrap_or(0);
-    }
-    bytes
 }

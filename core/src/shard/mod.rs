@@ -11,6 +11,7 @@ mod blocks;
 mod command;
 mod drive;
 pub mod mailbox;
+mod record;
 mod recover;
 mod slot;
 
@@ -22,6 +23,7 @@ use crate::error::{Error, Reason};
 use crate::id::SandboxId;
 use crate::process::{Finished, RunCommand};
 use crate::runtime::Runtime;
+use crate::sandbox::deadlines::Deadlines;
 use crate::sandbox::{CreateSandbox, Force, ListFilter, Page, Sandbox};
 use crate::store::Store;
 use futures_util::FutureExt;
@@ -29,13 +31,18 @@ use futures_util::future::{Either, select};
 use mailbox::{Inbox, Mailbox, oneshot};
 use slot::Slot;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 /// Calls that may wait for one shard.
 pub const MAILBOX_CALLS_MAX: usize = 4096;
+
+/// How often deadlines are looked at: they are told in seconds.
+const DEADLINE_LOOK: Duration = Duration::from_millis(500);
 
 /// What every shard must know of the service.
 #[derive(Debug, Clone)]
@@ -65,8 +72,7 @@ struct Inner {
     settings: Settings,
     slots: RefCell<BTreeMap<SandboxId, Rc<Slot>>>,
     blocks: RefCell<Blocks>,
-    /// (expires at in µs, id) of the sandboxes that live here and have a lifetime.
-    expiries: RefCell<BTreeSet<(u64, SandboxId)>>,
+    deadlines: RefCell<Deadlines>,
     trash: flume::Sender<()>,
 }
 
@@ -102,7 +108,7 @@ impl Shard {
             settings: parts.settings,
             slots: RefCell::default(),
             blocks: RefCell::new(parts.blocks),
-            expiries: RefCell::default(),
+            deadlines: RefCell::default(),
             trash: parts.trash,
         }))
     }
@@ -124,14 +130,14 @@ impl Shard {
         spawn(async move {
             loop {
                 let ended = shard.0.runtime.ended().await;
-                shard.lost(ended).await;
+                shard.lost(ended);
             }
         });
         let shard = self.clone();
         spawn(async move {
             loop {
-                monoio::time::sleep(std::time::Duration::from_secs(1)).await;
-                shard.expire(now_us());
+                monoio::time::sleep(DEADLINE_LOOK).await;
+                shard.look_at_deadlines();
             }
         });
     }
@@ -245,6 +251,16 @@ async fn detached<R: 'static>(work: impl Future<Output = Result<R, Error>> + 'st
 fn now_us() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Monotonic time in ms since this process first asked: for deadlines.
+fn now_ms() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn panicked() -> Error {
+    Error::new(Reason::Internal, "the call failed inside the server; its log says why")
 }
 
 fn not_found(id: SandboxId) -> Error {

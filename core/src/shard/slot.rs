@@ -1,51 +1,66 @@
-//! A sandbox on the shard that owns it: its record, the link to its agent, and who waits for its end.
+//! A sandbox on the shard that owns it: its life, its record, the link to its agent, and who waits for an answer.
 
+use super::mailbox::Reply;
 use crate::agent::Agent;
+use crate::error::Error;
+use crate::sandbox::Idempotency;
+use crate::sandbox::state::{Kept, Machine};
 use crate::store::Record;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// One sandbox of this shard.
 pub(super) struct Slot {
+    /// Only `Shard::event` steps it.
+    pub(super) machine: RefCell<Machine>,
     /// As last written, or about to be.
     pub(super) record: RefCell<Record>,
+    /// The create's key, until it is kept.
+    pub(super) idempotency: RefCell<Option<Idempotency>>,
     /// Absent before Hello, after an end, and while nobody has asked for a lost link again.
     pub(super) agent: RefCell<Option<Rc<dyn Agent>>>,
-    /// Why its first process ended, as the runtime told it.
-    pub(super) ended: RefCell<Option<String>>,
-    /// A delete is under way.
-    pub(super) deleting: Cell<bool>,
-    /// Disconnected when the runtime has told that the first process ended.
-    pub(super) end: (RefCell<Option<flume::Sender<()>>>, flume::Receiver<()>),
-    /// Disconnected when the slot is forgotten or its delete has failed.
-    pub(super) delete_done: RefCell<Option<flume::Receiver<()>>>,
+    /// Who waits for the create.
+    pub(super) created: RefCell<Option<Reply<Result<Kept, Error>>>>,
+    /// Who waits for a delete.
+    pub(super) deletes: RefCell<Vec<Reply<Result<(), Error>>>>,
+    /// Told once it is at rest: what a start waits for.
+    pub(super) settled: RefCell<Option<Reply<()>>>,
+    /// It runs from a start on, not from a create.
+    pub(super) adopted: Cell<bool>,
+    /// Why its first process ended; the sender is dropped when that is told.
+    ended: (RefCell<Option<flume::Sender<()>>>, flume::Receiver<()>),
+    why: RefCell<Option<String>>,
 }
 
 impl Slot {
-    pub(super) fn new(record: Record) -> Rc<Slot> {
-        let (alive, end) = flume::bounded(1);
+    pub(super) fn new(machine: Machine, record: Record) -> Rc<Slot> {
+        let (alive, ended) = flume::bounded(1);
         Rc::new(Slot {
+            machine: RefCell::new(machine),
             record: RefCell::new(record),
+            idempotency: RefCell::default(),
             agent: RefCell::default(),
-            ended: RefCell::default(),
-            deleting: Cell::new(false),
-            end: (RefCell::new(Some(alive)), end),
-            delete_done: RefCell::default(),
+            created: RefCell::default(),
+            deletes: RefCell::default(),
+            settled: RefCell::default(),
+            adopted: Cell::new(false),
+            ended: (RefCell::new(Some(alive)), ended),
+            why: RefCell::default(),
         })
     }
 
-    /// Notes the end and wakes who waits for it.
+    /// Notes the end and wakes who waits for the reason.
     pub(super) fn mark_ended(&self, why: String) {
-        self.ended.replace(Some(why));
+        self.why.replace(Some(why));
         self.agent.replace(None);
-        self.end.0.replace(None);
+        self.ended.0.replace(None);
     }
 
     /// Why it ended, once that is known; at most `timeout_ms`.
     pub(super) async fn why_ended(&self, timeout_ms: u64) -> Option<String> {
-        let end = self.end.1.clone();
+        let ended = self.ended.1.clone();
         let timeout = monoio::time::sleep(std::time::Duration::from_millis(timeout_ms));
-        futures_util::future::select(std::pin::pin!(end.recv_async()), std::pin::pin!(timeout)).await;
-        self.ended.borrow().clone()
+        futures_util::future::select(std::pin::pin!(ended.recv_async()), std::pin::pin!(timeout)).await;
+        self.why.borrow().clone()
     }
 }
