@@ -8,8 +8,8 @@
 //!            reply: pid, step ─ clone: EAGAIN (the sandbox is at its process limit) ──────┘
 //!              └─► the job is answered; the spawner moves to the next leaf: settle
 //! ```
-//! A command is started at most once: the kernel writes the pid of the newest clone to memory that the agent sees, so
-//! that a spawner that is killed half-way leaves no doubt.
+//! A command is started at most once: the newest child writes its pid to memory that the agent sees, so that a spawner
+//! that is killed half-way leaves no doubt.
 //! The spawner's answers are hostile: a pid counts when it is a child of ours that nobody waits for yet.
 
 use super::Agent;
@@ -19,17 +19,21 @@ use super::rescue;
 use super::spawner_link::{Ready, SpawnerLink};
 use crate::spawner::enter::Gate;
 use crate::spawner::frame::{self, Draft};
+use crate::sys::newest::Told;
 use crate::sys::spawn::{Failure, Step};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// New spawners in [`RESPAWN_WINDOW`]; then commands are forked here until the window has passed.
 const RESPAWNS_MAX: usize = 8;
 const RESPAWN_WINDOW: Duration = Duration::from_secs(10);
+/// For a child to say that it exists, after its spawner was killed. It is the child's first act.
+const UNCLEAR_WAIT: Duration = Duration::from_secs(1);
+const UNCLEAR_PAUSE: Duration = Duration::from_millis(5);
 /// Tries of one command: each failed one has surely not started it.
 const TRIES_MAX: usize = 4;
 
@@ -140,20 +144,24 @@ impl Starter {
         let request = job.command.encode(has_leaf);
         let stdio = job.stdio.each_ref().map(|fd| fd.as_fd());
         let descriptors: Vec<BorrowedFd<'_>> = stdio.into_iter().chain(next.as_ref().map(Leaf::procs)).collect();
+        self.gate.newest.none();
         let Ok(reply) = spawner.ask(&request, &descriptors).await else {
             self.give_back(next);
             let leaf = self.end_spawner().await;
-            return match self.gate.newest.take() {
+            return match self.newest().await {
                 // The clone did not happen, and can't any more.
-                0 => {
+                Told::Nothing => {
                     self.give_back(leaf);
                     Tried::Again
                 }
                 // The child goes on without its spawner. Should it fail now, it ends with 127.
-                pid => self.accept(pid, leaf, at).await,
+                Told::Pid(pid) => self.accept(pid, leaf, at).await,
+                Told::Unclear => {
+                    self.kill_and_give_back(leaf);
+                    Tried::Lost("the spawner ended while it started the command")
+                }
             };
         };
-        self.gate.newest.take();
         if reply.step == Step::Clone {
             self.give_back(next);
             return match reply.errno {
@@ -202,13 +210,26 @@ impl Starter {
             Err(_) => {
                 let next = self.end_spawner().await;
                 self.give_back(next);
-                if let Some(leaf) = &leaf {
-                    self.agent.leaves.borrow_mut().kill(leaf);
-                }
-                self.give_back(leaf);
+                self.kill_and_give_back(leaf);
                 Tried::Lost("the spawner named a process that is not its own")
             }
         }
+    }
+
+    /// What a spawner that has ended has made. A child that is about to say so has a moment for it.
+    async fn newest(&self) -> Told {
+        let start = Instant::now();
+        while self.gate.newest.look() == Told::Unclear && start.elapsed() < UNCLEAR_WAIT {
+            sleep(UNCLEAR_PAUSE).await;
+        }
+        self.gate.newest.look()
+    }
+
+    fn kill_and_give_back(&self, leaf: Option<Leaf>) {
+        if let Some(leaf) = &leaf {
+            self.agent.leaves.borrow_mut().kill(leaf);
+        }
+        self.give_back(leaf);
     }
 
     fn give_back(&self, leaf: Option<Leaf>) {

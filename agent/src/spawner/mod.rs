@@ -11,7 +11,8 @@ pub(crate) mod frame;
 
 use crate::sys::disposition;
 use crate::sys::fixed_fds::{self, AtExec};
-use crate::sys::spawn::{self, Identity, Order, SharedPid, Stack, Step};
+use crate::sys::newest::Newest;
+use crate::sys::spawn::{self, Identity, Order, Stack, Step};
 use enter::Gate;
 use frame::{LENGTH_BYTES, Reply, Request};
 use rustix::io::Errno;
@@ -54,7 +55,7 @@ pub(crate) fn run(gate: &Gate, leaf: Option<BorrowedFd<'_>>, socket: OwnedFd) ->
     spawn::exit(0)
 }
 
-fn serve_one(socket: &OwnedFd, stack: &mut Stack, newest: &SharedPid) -> Result<(), Errno> {
+fn serve_one(socket: &OwnedFd, stack: &mut Stack, newest: &Newest) -> Result<(), Errno> {
     let (bytes, mut descriptors) = receive(socket)?;
     let body = bytes.get(LENGTH_BYTES..).ok_or(Errno::BADMSG)?;
     let request = Request::parse(body).map_err(|_| Errno::BADMSG)?;
