@@ -95,6 +95,8 @@ pub(crate) async fn run(
     }
     agent.alive.borrow_mut().remove(&pid);
     if let Some(leaf) = leaf {
+        // The last event goes first.
+        tokio::task::yield_now().await;
         agent.leaves.borrow_mut().give_back(leaf);
     }
     Ok(())
