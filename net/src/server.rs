@@ -17,6 +17,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use workspace_core::Error;
@@ -65,6 +66,10 @@ struct Shared {
     recovered: flume::Receiver<Infallible>,
     /// Dropped by the first core after the recovery.
     recovering: Mutex<Option<flume::Sender<Infallible>>>,
+    /// Ends when every core has drained. No shard ends before: requests on other cores may still wait for its answer.
+    drained: flume::Receiver<Infallible>,
+    /// Sandboxes of all shards at the end.
+    left: AtomicUsize,
 }
 
 /// Serves until SIGTERM. Returns the process's exit code.
@@ -86,6 +91,7 @@ pub fn run(start: Start) -> i32 {
     let (peers, inboxes): (Vec<_>, Vec<_>) = start.sockets.iter().map(|_| mailbox(MAILBOX_CALLS_MAX)).unzip();
     let (stopper, stop) = http::Stop::pair();
     let (recovering, recovered) = flume::bounded(1);
+    let (draining, drained) = flume::bounded(1);
     let shared = Arc::new(Shared {
         settings: settings(&start.config),
         config: start.config,
@@ -99,11 +105,13 @@ pub fn run(start: Start) -> i32 {
         stopper: Mutex::new(Some(stopper)),
         recovered,
         recovering: Mutex::new(Some(recovering)),
+        drained,
+        left: AtomicUsize::new(0),
     });
     let mut threads = Vec::new();
     for (index, ((socket, listener), inbox)) in start.sockets.into_iter().zip(start.listeners).zip(inboxes).enumerate()
     {
-        let core = Core { index, shared: shared.clone(), socket, listener, inbox };
+        let core = Core { index, shared: shared.clone(), socket, listener, inbox, draining: draining.clone() };
         match thread::Builder::new().name(format!("shard-{index}")).spawn(move || core.run()) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
@@ -112,6 +120,7 @@ pub fn run(start: Start) -> i32 {
             }
         }
     }
+    drop(draining);
     let well = threads.into_iter().map(|thread| thread.join().unwrap_or(1)).fold(0, i32::max);
     drop(shared);
     store.close();
@@ -136,6 +145,8 @@ struct Core {
     socket: OwnedFd,
     listener: TcpListener,
     inbox: Inbox<Shard>,
+    /// Dropped when this core has drained.
+    draining: flume::Sender<Infallible>,
 }
 
 impl Core {
@@ -204,12 +215,15 @@ impl Core {
             Ok(_) => {}
             Err(error) => return Err(format!("the listener: {error}")),
         }
+        shared.left.fetch_add(shard.sandbox_count(), Ordering::Relaxed);
+        drop(self.draining);
+        let _ = shared.drained.recv_async().await;
+        let left = shared.left.load(Ordering::Relaxed);
         if shared.at_end == AtEnd::Delete {
             shard.delete_all().await;
-        } else if shard.sandbox_count() > 0 {
+        } else if self.index == 0 && left > 0 {
             tracing::info!(
-                shard = self.index,
-                sandboxes = shard.sandbox_count(),
+                sandboxes = left,
                 "sandboxes keep running; `workspace-server serve --ephemeral` and Ctrl-C ends them"
             );
         }
