@@ -33,7 +33,7 @@ impl Server {
     pub(crate) fn remember(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         // A pid that was waited for may be a stranger's by now.
-        if !self.supervisor().is_some_and(|p| p.parent == std::process::id().cast_signed()) {
+        if self.supervisor().is_none_or(|p| p.parent != std::process::id().cast_signed()) {
             return;
         }
         for process in descendants(self.child.id().cast_signed()) {
