@@ -58,8 +58,6 @@ struct Shared {
     settings: Settings,
     peers: Vec<Mailbox<Shard>>,
     trash: flume::Sender<()>,
-    /// Sandboxes that live on.
-    left: AtomicUsize,
     stop: http::Stop,
     /// Dropped at SIGTERM.
     stopper: Mutex<Option<http::Stopper>>,
@@ -68,6 +66,10 @@ struct Shared {
     recovered: flume::Receiver<Infallible>,
     /// Dropped by the first core after the recovery.
     recovering: Mutex<Option<flume::Sender<Infallible>>>,
+    /// Ends when every core has drained. No shard ends before: requests on other cores may still wait for its answer.
+    drained: flume::Receiver<Infallible>,
+    /// Sandboxes of all shards at the end.
+    left: AtomicUsize,
 }
 
 /// Serves until SIGTERM. Returns the process's exit code.
@@ -79,7 +81,7 @@ pub fn run(start: Start) -> i32 {
             return EXIT_FATAL;
         }
     };
-    let (trash, trash_thread) = match trash::start(Path::new(DATA_DIR)) {
+    let trash = match trash::start(Path::new(DATA_DIR)) {
         Ok(trash) => trash,
         Err(error) => {
             tracing::error!(%error, "the trash thread");
@@ -89,6 +91,7 @@ pub fn run(start: Start) -> i32 {
     let (peers, inboxes): (Vec<_>, Vec<_>) = start.sockets.iter().map(|_| mailbox(MAILBOX_CALLS_MAX)).unzip();
     let (stopper, stop) = http::Stop::pair();
     let (recovering, recovered) = flume::bounded(1);
+    let (draining, drained) = flume::bounded(1);
     let shared = Arc::new(Shared {
         settings: settings(&start.config),
         config: start.config,
@@ -97,17 +100,18 @@ pub fn run(start: Start) -> i32 {
         at_end: start.at_end,
         store: store.clone(),
         peers,
-        trash,
+        trash: trash.tell.clone(),
         left: AtomicUsize::new(0),
         stop,
         stopper: Mutex::new(Some(stopper)),
         recovered,
         recovering: Mutex::new(Some(recovering)),
+        drained,
     });
     let mut threads = Vec::new();
     for (index, ((socket, listener), inbox)) in start.sockets.into_iter().zip(start.listeners).zip(inboxes).enumerate()
     {
-        let core = Core { index, shared: shared.clone(), socket, listener, inbox };
+        let core = Core { index, shared: shared.clone(), socket, listener, inbox, draining: draining.clone() };
         match thread::Builder::new().name(format!("shard-{index}")).spawn(move || core.run()) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
@@ -116,6 +120,7 @@ pub fn run(start: Start) -> i32 {
             }
         }
     }
+    drop(draining);
     let well = threads.into_iter().map(|thread| thread.join().unwrap_or(1)).fold(0, i32::max);
     let left = shared.left.load(Ordering::Relaxed);
     if left > 0 {
@@ -125,7 +130,7 @@ pub fn run(start: Start) -> i32 {
         );
     }
     drop(shared);
-    trash::finish(&trash_thread);
+    trash.finish();
     store.close();
     well
 }
@@ -148,6 +153,8 @@ struct Core {
     socket: OwnedFd,
     listener: TcpListener,
     inbox: Inbox<Shard>,
+    /// Dropped when this core has drained.
+    draining: flume::Sender<Infallible>,
 }
 
 impl Core {
@@ -218,6 +225,9 @@ impl Core {
             Ok(_) => {}
             Err(error) => return Err(format!("the listener: {error}")),
         }
+        drop(self.draining);
+        // Nothing is ever sent: it returns when the last core is here, so that none ends while another may ask it.
+        let _ = shared.drained.recv_async().await;
         shard.empty_pool().await;
         if shared.at_end == AtEnd::Delete {
             shard.delete_all().await;

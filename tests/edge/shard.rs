@@ -57,7 +57,17 @@ pub async fn shard(store: Store) -> Shard {
     let (runtime, connector) = (Rc::new(NoRoom), Rc::new(NoRoom));
     let (trash, _) = flume::bounded(1);
     let blocks = Blocks::shared();
-    let shard = Shard::new(Parts { index: 0, peers: vec![peer], store, runtime, connector, settings, blocks, trash });
+    let shard = Shard::new(Parts {
+        index: 0,
+        peers: vec![peer],
+        store,
+        runtime,
+        connector,
+        settings,
+        blocks,
+        blanks_max: 0,
+        trash,
+    });
     shard.serve(inbox);
     shard
 }

@@ -60,11 +60,10 @@ impl Scan {
         let window = &bytes[..bytes.len().min(self.start + HEAD_BYTES_MAX)];
         while let Some(&byte) = window.get(self.at) {
             // Most of a head is plain; sixteen bytes at once are one vector comparison.
-            if let Some(plain) = window[self.at..].first_chunk::<PLAIN_BYTES>().filter(|_| self.inside_line()) {
-                if plain.iter().all(|b| (0x20..0x7f).contains(b)) {
-                    self.advance(PLAIN_BYTES)?;
-                    continue;
-                }
+            let plain = window[self.at..].first_chunk::<PLAIN_BYTES>().filter(|_| self.inside_line());
+            if plain.is_some_and(|plain| plain.iter().all(|b| (0x20..0x7f).contains(b))) {
+                self.advance(PLAIN_BYTES)?;
+                continue;
             }
             if self.after_cr {
                 if byte != b'\n' {
