@@ -1,6 +1,7 @@
 //! Attacks T03, T05, T06 and T07: bodies that are too much, too deep, too odd, or not what they say.
 
-use crate::kit::{ID, Server, post};
+use crate::kit::{Server, post};
+use crate::shard::NOWHERE;
 use std::time::Duration;
 use workspace_server::http::Settings;
 
@@ -116,7 +117,7 @@ fn bombs_and_oddities_of_json() {
 #[test]
 fn fields_out_of_bounds_are_named() {
     let server = Server::product(Settings::default());
-    let run = format!("/api/v1/sandboxes/{ID}/process/run");
+    let run = format!("/api/v1/sandboxes/{NOWHERE}/process/run");
     let long = "a".repeat(40 << 10);
     let cases = [
         (run.as_str(), "{}".to_owned(), "command"),
@@ -169,7 +170,7 @@ fn fields_out_of_bounds_are_named() {
 #[test]
 fn numbers_at_their_edges() {
     let server = Server::product(Settings::default());
-    let run = format!("/api/v1/sandboxes/{ID}/process/run");
+    let run = format!("/api/v1/sandboxes/{NOWHERE}/process/run");
     let ask = |path: &str, field: &str, value: &str| {
         let command = if path.ends_with("run") { "\"command\":\"a\"," } else { "" };
         server.ask(post(path, &format!("{{{command}\"{field}\":{value}}}"))).0

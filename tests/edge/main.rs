@@ -6,6 +6,6 @@ mod bodies;
 mod framing;
 mod kit;
 mod lifetimes;
-mod nowhere;
 mod origins;
 mod routes;
+mod shard;

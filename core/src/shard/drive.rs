@@ -24,9 +24,10 @@ const WHY_MS_MAX: u64 = 1000;
 impl Shard {
     pub(super) async fn create_here(&self, request: CreateSandbox) -> Result<Sandbox, Error> {
         let idempotency = request.idempotency.clone();
-        let record = self.new_record(request)?;
+        let (record, blank) = self.new_record(request)?;
         let (machine, effects) = Machine::create();
         let slot = Slot::new(machine, record);
+        slot.blank.replace(blank);
         let (reply, created) = oneshot();
         slot.idempotency.replace(idempotency);
         slot.created.replace(Some(reply));
@@ -69,7 +70,14 @@ impl Shard {
 
     /// The runtime says that a sandbox's first process has ended.
     pub(super) fn lost(&self, ended: Ended) {
-        let Ok(slot) = self.slot(ended.id) else { return };
+        let Ok(slot) = self.slot(ended.id) else {
+            let blank = self.0.pool.borrow_mut().drop_blank(ended.id);
+            if let Some(blank) = blank {
+                tracing::warn!(why = ended.why, "a sandbox made ahead ended by itself");
+                self.remove_blank(blank);
+            }
+            return;
+        };
         if slot.machine.borrow().is_running() {
             tracing::warn!(sandbox = %ended.id, why = ended.why, "sandbox ended by itself");
         }
@@ -203,8 +211,15 @@ impl Shard {
         record.clone()
     }
 
-    /// Starts it and waits until its agent says Hello.
+    /// Starts it and waits until its agent says Hello; a blank has done that already.
     async fn launch(&self, slot: &Rc<Slot>, id: SandboxId) -> Result<(), Error> {
+        if let Some(blank) = slot.blank.take() {
+            let mut record = slot.record.borrow_mut();
+            record.identity = Some(blank.identity);
+            record.resources.enforced = blank.enforced;
+            slot.agent.replace(Some(blank.agent));
+            return Ok(());
+        }
         let plan = self.plan(&slot.record.borrow())?;
         let launched = self.0.runtime.create(plan).await?;
         {
