@@ -24,7 +24,8 @@ pub(crate) struct Seen {
     pub(crate) cgroup: Option<String>,
     processes: BTreeMap<i32, u64>,
     blocks: BTreeSet<u64>,
-    pid_namespaces: BTreeSet<String>,
+    /// Each with its init: the number of a namespace that has died is given to the next one, anybody's.
+    pid_namespaces: BTreeMap<String, Process>,
 }
 
 impl Server {
@@ -59,8 +60,10 @@ impl Seen {
     fn note(&mut self, process: &Process) {
         self.processes.insert(process.pid, process.start_ticks);
         let own = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-        self.pid_namespaces
-            .extend(process.namespaces().into_iter().filter(|n| n.starts_with("pid:") && Path::new(n) != own));
+        if process.is_init() {
+            let named = process.namespaces().into_iter().filter(|n| n.starts_with("pid:") && Path::new(n) != own);
+            self.pid_namespaces.extend(named.map(|name| (name, process.clone())));
+        }
         if let Some(uid) = process.status("Uid").filter(|uid| *uid >= FIRST_BLOCK_ID && uid % BLOCK_IDS != SERVER_ID) {
             self.blocks.insert(uid / BLOCK_IDS);
         }
@@ -77,7 +80,7 @@ impl Seen {
             || process
                 .status("Uid")
                 .is_some_and(|uid| uid % BLOCK_IDS != SERVER_ID && self.blocks.contains(&(uid / BLOCK_IDS)))
-            || !self.pid_namespaces.is_disjoint(&process.namespaces())
+            || process.namespaces().iter().any(|n| self.pid_namespaces.get(n).is_some_and(Process::is_alive))
     }
 }
 
