@@ -3,7 +3,7 @@
 use crate::error::{Error, Reason};
 
 /// The runtime's name of the built-in template: the host's own tools, read-only.
-const HOST: &str = "host";
+pub const HOST: &str = "host";
 
 /// Names that stand for the built-in template.
 const BUILT_IN: [&str; 3] = [HOST, "workspace-base:latest", "workspace-test:latest"];

@@ -12,10 +12,12 @@ use crate::sys::signal;
 use crate::{http, trash};
 use futures_util::future::join_all;
 use monoio::net::UnixStream;
+use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use workspace_core::Error;
@@ -59,6 +61,15 @@ struct Shared {
     stop: http::Stop,
     /// Dropped at SIGTERM.
     stopper: Mutex<Option<http::Stopper>>,
+    /// Ends when every shard has resolved what the last server left. No core accepts before: it would not know
+    /// sandboxes that run, and could give their ids to new ones.
+    recovered: flume::Receiver<Infallible>,
+    /// Dropped by the first core after the recovery.
+    recovering: Mutex<Option<flume::Sender<Infallible>>>,
+    /// Ends when every core has drained. No shard ends before: requests on other cores may still wait for its answer.
+    drained: flume::Receiver<Infallible>,
+    /// Sandboxes of all shards at the end.
+    left: AtomicUsize,
 }
 
 /// Serves until SIGTERM. Returns the process's exit code.
@@ -79,6 +90,8 @@ pub fn run(start: Start) -> i32 {
     };
     let (peers, inboxes): (Vec<_>, Vec<_>) = start.sockets.iter().map(|_| mailbox(MAILBOX_CALLS_MAX)).unzip();
     let (stopper, stop) = http::Stop::pair();
+    let (recovering, recovered) = flume::bounded(1);
+    let (draining, drained) = flume::bounded(1);
     let shared = Arc::new(Shared {
         settings: settings(&start.config),
         config: start.config,
@@ -87,14 +100,18 @@ pub fn run(start: Start) -> i32 {
         at_end: start.at_end,
         store: store.clone(),
         peers,
-        trash,
+        trash: trash.tell.clone(),
+        left: AtomicUsize::new(0),
         stop,
         stopper: Mutex::new(Some(stopper)),
+        recovered,
+        recovering: Mutex::new(Some(recovering)),
+        drained,
     });
     let mut threads = Vec::new();
     for (index, ((socket, listener), inbox)) in start.sockets.into_iter().zip(start.listeners).zip(inboxes).enumerate()
     {
-        let core = Core { index, shared: shared.clone(), socket, listener, inbox };
+        let core = Core { index, shared: shared.clone(), socket, listener, inbox, draining: draining.clone() };
         match thread::Builder::new().name(format!("shard-{index}")).spawn(move || core.run()) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
@@ -103,8 +120,17 @@ pub fn run(start: Start) -> i32 {
             }
         }
     }
+    drop(draining);
     let well = threads.into_iter().map(|thread| thread.join().unwrap_or(1)).fold(0, i32::max);
+    let left = shared.left.load(Ordering::Relaxed);
+    if left > 0 {
+        tracing::info!(
+            sandboxes = left,
+            "sandboxes keep running and are found at the next start; `workspace-server serve --ephemeral`, then Ctrl-C, ends them"
+        );
+    }
     drop(shared);
+    trash.finish();
     store.close();
     well
 }
@@ -127,6 +153,8 @@ struct Core {
     socket: OwnedFd,
     listener: TcpListener,
     inbox: Inbox<Shard>,
+    /// Dropped when this core has drained.
+    draining: flume::Sender<Infallible>,
 }
 
 impl Core {
@@ -143,7 +171,8 @@ impl Core {
         match runtime {
             Ok(mut runtime) => runtime.block_on(self.serve()).unwrap_or_else(|error| {
                 tracing::error!("{error}");
-                1
+                // The other cores would wait for this one, or serve without its sandboxes; the supervisor starts anew.
+                std::process::exit(1)
             }),
             Err(error) => {
                 tracing::error!(%error, "a shard's ring");
@@ -176,6 +205,7 @@ impl Core {
             connector: Rc::new(Hub),
             settings: shared.settings.clone(),
             blocks: blocks(&shared.ids, self.index, shared.peers.len()),
+            blanks_max: (shared.config.pool_blanks as usize).div_ceil(shared.peers.len()),
             trash: shared.trash.clone(),
         });
         shard.serve(self.inbox);
@@ -183,7 +213,11 @@ impl Core {
             recover(shared, runtime.as_ref()).await.map_err(|error| error.to_string())?;
             tracing::info!(address = %shared.address, "serving");
             stop_at_signal(shared.clone())?;
+            drop(shared.recovering.lock().map(|mut recovering| recovering.take()));
         }
+        // Nothing is ever sent: it returns when the sender is dropped.
+        let _ = shared.recovered.recv_async().await;
+        shard.keep_pool_full();
         let app = Rc::new(http::App::new(shard.clone(), edge(&shared.config, shared.address)?));
         let drained = http::serve(self.listener, app, shared.stop.clone()).await;
         match drained {
@@ -191,15 +225,14 @@ impl Core {
             Ok(_) => {}
             Err(error) => return Err(format!("the listener: {error}")),
         }
+        drop(self.draining);
+        // Nothing is ever sent: it returns when the last core is here, so that none ends while another may ask it.
+        let _ = shared.drained.recv_async().await;
+        shard.empty_pool().await;
         if shared.at_end == AtEnd::Delete {
             shard.delete_all().await;
-        } else if shard.sandbox_count() > 0 {
-            tracing::info!(
-                shard = self.index,
-                sandboxes = shard.sandbox_count(),
-                "sandboxes keep running; `workspace-server serve --ephemeral` and Ctrl-C ends them"
-            );
         }
+        shared.left.fetch_add(shard.sandbox_count(), Ordering::Relaxed);
         Ok(0)
     }
 }

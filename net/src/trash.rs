@@ -3,22 +3,50 @@
 //! A sandbox's tree is hostile: std's remove_dir_all walks it by descriptors and never follows a symlink.
 
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// Tells that may wait; one is enough, the thread looks at the whole directory.
 const TELLS_MAX: usize = 1;
 
-/// Starts the thread; whatever already lies there is removed first. It ends when the sender is dropped.
-pub(crate) fn start(data_dir: &Path) -> std::io::Result<flume::Sender<()>> {
+/// How long the end of the program waits for it; the next start goes on.
+const FINISH_MAX: Duration = Duration::from_secs(3);
+
+/// The thread, and the way to it.
+pub(crate) struct Trash {
+    /// Tells it to look.
+    pub(crate) tell: flume::Sender<()>,
+    ending: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+/// Starts the thread; whatever already lies there is removed first.
+pub(crate) fn start(data_dir: &Path) -> std::io::Result<Trash> {
     let dir = data_dir.join("trash");
     let (tell, told) = flume::bounded(TELLS_MAX);
-    thread::Builder::new().name("trash".to_owned()).spawn(move || {
+    let ending = Arc::new(AtomicBool::new(false));
+    let ends = ending.clone();
+    let thread = thread::Builder::new().name("trash".to_owned()).spawn(move || {
         empty(&dir);
-        while told.recv().is_ok() {
+        while !ends.load(Ordering::Acquire) && told.recv().is_ok() {
             empty(&dir);
         }
     })?;
-    Ok(tell)
+    Ok(Trash { tell, ending, thread })
+}
+
+impl Trash {
+    /// Waits a moment for what is still to be removed.
+    pub(crate) fn finish(&self) {
+        self.ending.store(true, Ordering::Release);
+        let _ = self.tell.try_send(());
+        let deadline = Instant::now() + FINISH_MAX;
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
 }
 
 fn empty(dir: &Path) {

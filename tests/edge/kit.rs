@@ -1,5 +1,6 @@
 //! A server on a thread of its own, a client that speaks bytes, and operations that only tests need.
 
+use crate::shard::{Stored, shard};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -45,19 +46,20 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stopper, stop) = Stop::pair();
-        let app = move || Rc::new(App::with_operations(Shard::unconnected(), settings, operations));
+        let run = async move || {
+            let stored = Stored::new();
+            let shard = shard(stored.store.clone()).await;
+            let app = Rc::new(App::with_operations(shard, settings, operations));
+            serve(listener, app, stop).await.unwrap()
+        };
         let thread = std::thread::spawn(move || match driver {
             // Where io_uring is refused, this is the legacy driver twice.
-            Driver::Uring => monoio::RuntimeBuilder::<monoio::FusionDriver>::new()
-                .enable_timer()
-                .build()
-                .unwrap()
-                .block_on(async { serve(listener, app(), stop).await.unwrap() }),
-            Driver::Legacy => monoio::RuntimeBuilder::<monoio::LegacyDriver>::new()
-                .enable_timer()
-                .build()
-                .unwrap()
-                .block_on(async { serve(listener, app(), stop).await.unwrap() }),
+            Driver::Uring => {
+                monoio::RuntimeBuilder::<monoio::FusionDriver>::new().enable_timer().build().unwrap().block_on(run())
+            }
+            Driver::Legacy => {
+                monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap().block_on(run())
+            }
         });
         Server { address, stopper: Some(stopper), thread: Some(thread) }
     }
@@ -203,9 +205,6 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
-
-/// Any sandbox.
-pub const ID: &str = "abcdefghijklmnopqrstuvwxyz234567";
 
 /// The operations of tests.
 pub static EDGE: &[Entry] =

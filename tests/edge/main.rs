@@ -8,3 +8,4 @@ mod kit;
 mod lifetimes;
 mod origins;
 mod routes;
+mod shard;

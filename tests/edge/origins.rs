@@ -1,6 +1,7 @@
 //! Attacks M01 to M04: what a web page in the machine's browser can make the server do.
 
-use crate::kit::{ID, Server, get, post};
+use crate::kit::{Server, get, post};
+use crate::shard::HERE;
 use workspace_server::http::Settings;
 
 fn server() -> Server {
@@ -31,7 +32,7 @@ fn a_foreign_name_is_not_ours() {
 #[test]
 fn a_foreign_page_has_no_effect() {
     let server = server();
-    let run = format!("/api/v1/sandboxes/{ID}/process/run");
+    let run = format!("/api/v1/sandboxes/{HERE}/process/run");
     for origin in [
         "https://evil.example",
         "null",

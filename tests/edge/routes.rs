@@ -1,6 +1,7 @@
 //! What each route answers before and after it is let in, walked over THE list.
 
-use crate::kit::{ID, Server, get, post};
+use crate::kit::{Server, get, post};
+use crate::shard::{HERE, NOWHERE};
 use workspace_server::http::{ApiKeys, Settings};
 use workspace_server::operation::Access;
 use workspace_server::operations::OPERATIONS;
@@ -14,7 +15,7 @@ fn all_but_health_refuse_a_missing_key() {
     let server = keyed();
     for operation in OPERATIONS {
         for route in operation.routes {
-            let path = route.path.replace("{id}", ID);
+            let path = route.path.replace("{id}", NOWHERE);
             let ask = |fields: &str, query: &str| {
                 let request = format!(
                     "{} {path}{query} HTTP/1.1\r\nHost: a\r\n{fields}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}",
@@ -98,7 +99,7 @@ fn health_and_the_document() {
 #[test]
 fn ids_and_filters() {
     let server = Server::product(Settings::default());
-    for id in ["x", "..", "%2e%2e", "A", "a%00", &ID.to_uppercase(), &format!("{ID}a")] {
+    for id in ["x", "..", "%2e%2e", "A", "a%00", &NOWHERE.to_uppercase(), &format!("{NOWHERE}a")] {
         let answer = server.ask(get(&format!("/api/v1/sandboxes/{id}"))).0;
         assert_eq!(
             (answer.status, answer.code(), answer.json()["reason"].as_str()),
@@ -130,19 +131,55 @@ fn ids_and_filters() {
         assert_eq!((answer.status, answer.code()), (400, code), "{query}");
     }
     for query in ["", "state=running", "limit=1000", "metadata.a=b&metadata.c=d%20e", "later=1"] {
-        assert_eq!(list(query).code(), 5001, "{query}");
+        let answer = list(query);
+        assert_eq!((answer.status, answer.json()["next_cursor"].is_null()), (200, true), "{query}");
     }
-    let delete =
-        |query: &str| server.ask(format!("DELETE /api/v1/sandboxes/{ID}{query} HTTP/1.1\r\nHost: a\r\n\r\n")).0.code();
-    assert_eq!((delete("?force=true"), delete("?force=false"), delete("?force=yes")), (5001, 5001, 1001));
+    let found = |query: &str| list(query).json()["sandboxes"].as_array().unwrap().len();
+    assert_eq!(found("metadata.owner=edge&state=stopped&limit=1"), 1);
+    let others = ["metadata.owner=other", "state=running", "metadata.owner=edge&metadata.x=y"];
+    assert_eq!(others.map(found), [0, 0, 0]);
+    let delete = |query: &str| {
+        server.ask(format!("DELETE /api/v1/sandboxes/{NOWHERE}{query} HTTP/1.1\r\nHost: a\r\n\r\n")).0.code()
+    };
+    assert_eq!((delete("?force=true"), delete("?force=false"), delete("?force=yes")), (2001, 2001, 1001));
+}
+
+#[test]
+fn a_sandbox_has_the_shape_of_the_contract() {
+    let server = Server::product(Settings::default());
+    let answer = server.ask(get(&format!("/api/v1/sandboxes/{HERE}"))).0;
+    let sandbox = answer.json();
+    let fields = [
+        "id",
+        "name",
+        "template",
+        "state",
+        "env",
+        "metadata",
+        "nfs_url",
+        "created_at",
+        "updated_at",
+        "timeout",
+        "error_message",
+        "runtime",
+        "workspace_id",
+        "resources",
+        "network",
+        "expires_at",
+    ];
+    assert_eq!(answer.status, 200);
+    for field in fields {
+        assert!(sandbox.get(field).is_some(), "{field}");
+    }
+    assert_eq!((sandbox["id"].as_str(), sandbox["state"].as_str()), (Some(HERE), Some("stopped")));
 }
 
 #[test]
 fn failures_have_one_form() {
     let server = Server::product(Settings::default());
-    let answer = server.ask(get(&format!("/api/v1/sandboxes/{ID}"))).0;
+    let answer = server.ask(post("/api/v1/sandboxes", "{}")).0;
     let expected = serde_json::json!({
-        "code": 5001, "reason": "agent_not_connected", "message": "this server has no runtime",
+        "code": 5001, "reason": "agent_not_connected", "message": "this machine holds no sandboxes",
         "retryable": true, "request_id": answer.field("x-request-id").unwrap(),
     });
     assert_eq!((answer.status, answer.json()), (503, expected));

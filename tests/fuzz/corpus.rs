@@ -52,3 +52,45 @@ pub(crate) const grpc_frame: &[&[u8]] = &[
     &[0, 255, 255, 255, 255],
     &[0, 0, 0, 0, 3, 18, 200, 1],
 ];
+
+/// Version byte, state, resources; then with a map, an optional and an identity.
+pub(crate) const record: &[&[u8]] = &[
+    b"\x01\x18\x02\x72\x08\x28\x01\x30\x01\x38\x01\x40\x01",
+    b"\x01\x18\x06\x22\x06\x0a\x01a\x12\x01b\x48\x05\x72\x11\x11\x00\x00\x00\x00\x00\x00\xe0\x3f\x28\x03\x30\x02\x38\x01\x40\x01\x8a\x01\x02\x08\x07",
+    b"\x02",
+];
+
+pub(crate) const database_file: &[&[u8]] = &[&smallest_database()];
+
+/// Pages of 512 bytes: two meta pages, and one leaf with one value. As LMDB writes them on a little-endian machine.
+const fn smallest_database() -> [u8; 3 * 512] {
+    let mut file = [0; 3 * 512];
+    let mut page = 0;
+    while page < 2 {
+        let start = page * 512;
+        file[start] = page as u8;
+        put(&mut file, start + 10, &[8]);
+        put(&mut file, start + 16, &[0xde, 0xc0, 0xef, 0xbe, 1]);
+        // The free list: the page size, MDB_INTEGERKEY, no root.
+        put(&mut file, start + 16 + 24, &[0, 2, 0, 0, 8]);
+        put(&mut file, start + 16 + 64, &[0xff; 8]);
+        // The main tree: depth 1, root 2; then the last page and the transaction.
+        put(&mut file, start + 16 + 78, &[1]);
+        put(&mut file, start + 16 + 112, &[2]);
+        put(&mut file, start + 16 + 120, &[2]);
+        file[start + 16 + 128] = page as u8;
+        page += 1;
+    }
+    let leaf = 2 * 512;
+    put(&mut file, leaf, &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 18, 0, 0xf2, 1, 0xf2, 1]);
+    put(&mut file, leaf + 0x1f2, &[4, 0, 0, 0, 0, 0, 1, 0, b'k', b'a', b'b', b'c', b'd']);
+    file
+}
+
+const fn put(file: &mut [u8], at: usize, bytes: &[u8]) {
+    let mut i = 0;
+    while i < bytes.len() {
+        file[at + i] = bytes[i];
+        i += 1;
+    }
+}

@@ -164,3 +164,14 @@ pub(crate) fn grpc_frame(input: &[u8]) {
     assert_eq!(messages::<HelloRequest>(&mut one(input)), messages::<HelloRequest>(&mut input.chunks(1)));
     assert_eq!(messages::<RunEvent>(&mut one(input)), messages::<RunEvent>(&mut input.chunks(1)));
 }
+
+/// A record is read or refused, and what is read can be written and read again.
+pub(crate) fn record(input: &[u8]) {
+    workspace_core::store::record::fuzz_record(input);
+}
+
+/// The walk over a database's file ends, whatever lies in it.
+pub(crate) fn database_file(input: &[u8]) {
+    let whole = workspace_core::store::check::is_whole(input);
+    assert!(whole || input != crate::corpus::database_file[0], "the smallest database is whole");
+}

@@ -1,8 +1,9 @@
 //! What belongs to one server, so that a test counts its own and not a neighbour's.
 //!
-//! A process is ours when it descends from the supervisor, sits in our cgroups (`workspace-HASH`), has an id of a block
-//! that one of ours had, or lives in a pid namespace that one of ours had. All that was seen is remembered, because after
-//! a crash nothing but these marks leads back.
+//! A process is ours when it descends from the supervisor or from one that was seen to be ours (an agent that outlives
+//! its launcher, which inherits all orphans of its sandbox), sits in our cgroups (`workspace-HASH`), or has an id of a
+//! block that one of ours had: a block belongs to one data directory as long as that exists. Inodes of namespaces are
+//! no mark: the kernel gives a freed one to the next.
 
 use super::process::{Process, descendants, processes};
 use super::server::Server;
@@ -16,6 +17,7 @@ const BLOCK_IDS: u64 = 65_536;
 /// The last id of a block is a server's own, never a sandbox's.
 const SERVER_ID: u64 = 65_535;
 const DEPTH_MAX: usize = 6;
+const ANCESTORS_MAX: usize = 64;
 
 /// Marks of what is ours.
 #[derive(Debug, Default, Clone)]
@@ -24,14 +26,16 @@ pub(crate) struct Seen {
     pub(crate) cgroup: Option<String>,
     processes: BTreeMap<i32, u64>,
     blocks: BTreeSet<u64>,
-    /// Each with its init: the number of a namespace that has died is given to the next one, anybody's.
-    pid_namespaces: BTreeMap<String, Process>,
 }
 
 impl Server {
     /// Notes what belongs to this server now.
     pub(crate) fn remember(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // A pid that was waited for may be a stranger's by now.
+        if self.supervisor().is_none_or(|p| p.parent != std::process::id().cast_signed()) {
+            return;
+        }
         for process in descendants(self.child.id().cast_signed()) {
             seen.note(&process);
         }
@@ -41,7 +45,19 @@ impl Server {
     pub(crate) fn own_processes(&self) -> Vec<Process> {
         self.remember();
         let seen = self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-        processes().into_values().filter(|p| p.state != 'Z' && seen.owns(p)).collect()
+        let all = processes();
+        let marked: BTreeSet<i32> = all.values().filter(|p| seen.owns(p)).map(|p| p.pid).collect();
+        let ours = |process: &Process| {
+            let mut at = Some(process);
+            std::iter::from_fn(|| {
+                let here = at?;
+                at = all.get(&here.parent);
+                Some(here.pid)
+            })
+            .take(ANCESTORS_MAX)
+            .any(|pid| marked.contains(&pid))
+        };
+        all.values().filter(|p| p.state != 'Z' && ours(p)).cloned().collect()
     }
 
     /// Our cgroup directories in every hierarchy, `workspace-HASH` itself included.
@@ -59,11 +75,6 @@ impl Server {
 impl Seen {
     fn note(&mut self, process: &Process) {
         self.processes.insert(process.pid, process.start_ticks);
-        let own = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-        if process.is_init() {
-            let named = process.namespaces().into_iter().filter(|n| n.starts_with("pid:") && Path::new(n) != own);
-            self.pid_namespaces.extend(named.map(|name| (name, process.clone())));
-        }
         if let Some(uid) = process.status("Uid").filter(|uid| *uid >= FIRST_BLOCK_ID && uid % BLOCK_IDS != SERVER_ID) {
             self.blocks.insert(uid / BLOCK_IDS);
         }
@@ -80,7 +91,6 @@ impl Seen {
             || process
                 .status("Uid")
                 .is_some_and(|uid| uid % BLOCK_IDS != SERVER_ID && self.blocks.contains(&(uid / BLOCK_IDS)))
-            || process.namespaces().iter().any(|n| self.pid_namespaces.get(n).is_some_and(Process::is_alive))
     }
 }
 

@@ -5,9 +5,11 @@
 use super::server::Server;
 use super::{cgroup, wait};
 use rustix::process::Signal;
-use std::fs;
+use std::{fs, io};
 
 const DELETE_S_MAX: u64 = 30;
+/// Requests without an answer, after which it is held for dead; one may be an old connection that has ended.
+const SILENT_MAX: usize = 3;
 const STOP_S_MAX: u64 = 20;
 const GONE_S_MAX: u64 = 5;
 const LOG_BYTES_SHOWN_MAX: usize = 32 * 1024;
@@ -23,18 +25,15 @@ impl Server {
     fn end(&mut self) -> Vec<String> {
         let mut leaks = Vec::new();
         self.remember();
-        if self.child.try_wait().ok().flatten().is_some() && !self.own_processes().is_empty() {
-            // Only a server can delete sandboxes properly; a test that left it dead gets one more.
+        // Only a server can delete sandboxes properly; a test that left it dead or stopping gets one more.
+        let running = self.child.try_wait().ok().flatten().is_none();
+        let deleted = running && self.delete_all().is_none();
+        if !deleted && !self.own_processes().is_empty() {
+            self.stop_within(&mut leaks);
             self.try_restart();
-        }
-        if self.child.try_wait().ok().flatten().is_none() {
             leaks.extend(self.delete_all());
-            self.remember();
-            self.signal(Signal::TERM);
-            if !wait::within(STOP_S_MAX, || self.child.try_wait().ok().flatten().is_some()) {
-                leaks.push(format!("the server did not stop within {STOP_S_MAX} s of SIGTERM"));
-            }
         }
+        self.stop_within(&mut leaks);
         if !wait::within(GONE_S_MAX, || self.own_processes().is_empty()) {
             for process in self.own_processes() {
                 leaks.push(format!("process left: {process:?} {}", process.command_line()));
@@ -51,6 +50,14 @@ impl Server {
         leaks
     }
 
+    fn stop_within(&mut self, leaks: &mut Vec<String>) {
+        self.remember();
+        self.signal(Signal::TERM);
+        if !wait::within(STOP_S_MAX, || self.child.try_wait().ok().flatten().is_some()) {
+            leaks.push(format!("the server did not stop within {STOP_S_MAX} s of SIGTERM"));
+        }
+    }
+
     fn try_restart(&mut self) {
         let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.restart()));
         if again.is_err() {
@@ -58,31 +65,29 @@ impl Server {
         }
     }
 
+    /// Deletes by force until all are gone; gives why some are not. A server that takes no connection is not waited for.
     fn delete_all(&self) -> Option<String> {
+        let (mut failed, mut silent) = (None, 0);
+        wait::within(DELETE_S_MAX, || {
+            failed = self.delete_listed().err();
+            silent += usize::from(failed.as_ref().is_some_and(|why| why.kind() != io::ErrorKind::Other));
+            failed.is_none() || silent >= SILENT_MAX
+        });
+        failed.map(|why| format!("sandboxes can't be deleted: {why}"))
+    }
+
+    fn delete_listed(&self) -> io::Result<()> {
         let key = self.key_header();
         let key: Vec<(&str, &str)> = key.iter().map(|k| ("x-api-key", k.as_str())).collect();
-        let mut failed = None;
-        let deleted = wait::within(DELETE_S_MAX, || {
-            let page = match self.try_request("GET", "/api/v1/sandboxes?limit=1000", &key, b"") {
-                Ok(page) if page.status == 200 => page.json(),
-                other => {
-                    failed = Some(format!("list: {other:?}"));
-                    return false;
-                }
-            };
-            let ids = page["sandboxes"].as_array().into_iter().flatten().filter_map(|s| s["id"].as_str());
-            let mut all = true;
-            for id in ids {
-                let path = format!("/api/v1/sandboxes/{id}?force=true");
-                let answer = self.try_request("DELETE", &path, &key, b"");
-                if !answer.as_ref().is_ok_and(|r| matches!(r.status, 200 | 404)) {
-                    failed = Some(format!("DELETE {id}: {answer:?}"));
-                    all = false;
-                }
+        let page = self.try_request("GET", "/api/v1/sandboxes?limit=1000", &key, b"")?;
+        let sandboxes = page.json();
+        for id in sandboxes["sandboxes"].as_array().into_iter().flatten().filter_map(|s| s["id"].as_str()) {
+            let answer = self.try_request("DELETE", &format!("/api/v1/sandboxes/{id}?force=true"), &key, b"")?;
+            if !matches!(answer.status, 200 | 404) {
+                return Err(io::Error::other(format!("DELETE {id}: {} {}", answer.status, answer.text())));
             }
-            all
-        });
-        (!deleted).then(|| format!("sandboxes can't be deleted: {}", failed.unwrap_or_default()))
+        }
+        if page.status == 200 { Ok(()) } else { Err(io::Error::other(format!("list: {}", page.text()))) }
     }
 
     fn remove_cgroups(&self) -> Vec<String> {

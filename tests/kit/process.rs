@@ -30,9 +30,11 @@ impl Process {
         })
     }
 
-    /// Whether this very process, not another with its pid, still runs; a zombie does not.
+    /// Whether this very process, not another with its pid, still runs. A zombie does not, unless it is only the first
+    /// thread that has ended: then the others still hold its files and locks.
     pub(crate) fn is_alive(&self) -> bool {
-        Process::read(self.pid).is_some_and(|now| now.start_ticks == self.start_ticks && now.state != 'Z')
+        let now = Process::read(self.pid).filter(|now| now.start_ticks == self.start_ticks);
+        now.is_some_and(|now| now.state != 'Z' || self.status("Threads").is_some_and(|threads| threads > 1))
     }
 
     /// What its command line says, arguments split by spaces.

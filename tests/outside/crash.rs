@@ -1,8 +1,9 @@
 //! `kill -9` in the middle of everything: what was answered is there, and nothing is left that no sandbox owns.
 
-use crate::kit::{Host, Process, Server, turn, until, until_some};
+use crate::kit::{Host, Process, Server, needs_root, turn, until, until_some};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -209,6 +210,29 @@ fn a_record_without_its_agent_says_why_and_keeps_its_files() {
     server.delete(&id);
     assert!(server.list().is_empty());
     until("its files go after DELETE", 10, || !files.exists());
+}
+
+#[test]
+fn what_a_launcher_half_made_is_removed_at_the_next_start() {
+    if needs_root() {
+        return;
+    }
+    let mut server = Server::start();
+    server.stop();
+    // A launcher that died early in a create leaves directories of its own id, with or without a record.
+    for (id, inside) in [("b", &["workspace", "home"][..]), ("c", &["workspace"][..]), ("d", &[][..])] {
+        let id = id.repeat(32);
+        std::fs::create_dir(server.data_dir().join("run").join(&id)).expect("run");
+        let files = server.data_dir().join("sandboxes").join(&id);
+        std::fs::create_dir(&files).expect("files");
+        std::fs::set_permissions(&files, std::fs::Permissions::from_mode(0o770)).expect("chmod");
+        for name in inside {
+            std::fs::create_dir(files.join(name)).expect("inside");
+        }
+    }
+    server.restart();
+    assert!(server.list().is_empty());
+    until("all of it goes", 10, || Host::of(&server).files.is_empty());
 }
 
 #[test]

@@ -4,11 +4,13 @@
 
 use crate::kit::{Host, Server, turn};
 use serde_json::json;
+use std::time::Duration;
 
 const ROUNDS: usize = 200;
 const WARM_UP_ROUNDS: usize = 40;
 const RSS_GROWN_KIB_MAX: u64 = 16 * 1024;
 const AT_ONCE: usize = 4;
+const STEADY_LOOK: Duration = Duration::from_millis(300);
 
 fn rounds() -> usize {
     let asked = std::env::var("OUTSIDE_ROUNDS").ok();
@@ -106,12 +108,15 @@ fn play(server: &Server, rounds: usize) {
     });
 }
 
-/// A snapshot once the slow deletion has emptied the trash and idle connections are gone.
+/// A snapshot once the slow deletion has emptied the trash, idle connections are gone, and the launcher has made
+/// ahead what it makes ahead.
 fn settled(server: &Server) -> Host {
     let mut host = Host::of(server);
     crate::kit::until("trash, cgroups and processes of deleted sandboxes go", 30, || {
-        host = Host::of(server);
-        host.files.is_empty() && host.cgroups.is_empty() && host.processes.is_empty()
+        let before = std::mem::replace(&mut host, Host::of(server));
+        std::thread::sleep(STEADY_LOOK);
+        let steady = before.unit.iter().all(|(name, then)| host.unit[name].descriptors == then.descriptors);
+        steady && host.files.is_empty() && host.cgroups.is_empty() && host.processes.is_empty()
     });
     host
 }

@@ -189,7 +189,7 @@ fn a_command_has_three_descriptors_and_no_privilege() {
     assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1".into(), "2".into()));
     for _ in 0..3 {
         // The shell's own look into the directory is closed again before readlink runs.
-        let open = server.sh(&id, "for f in /proc/$$/fd/*; do readlink $f >/dev/null && echo ${f##*/}; done");
+        let open = server.sh(&id, "for f in /proc/$$/fd/*; do readlink $f >/dev/null && echo ${f##*/}; done; true");
         let open: BTreeSet<&str> = open.lines().collect();
         assert_eq!(open, BTreeSet::from(["0", "1", "2"]));
     }

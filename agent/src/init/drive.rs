@@ -24,11 +24,33 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// How long a pipe that a daemonised child keeps open is read after the command's end.
 const DRAIN_WAIT: Duration = Duration::from_millis(200);
 const DROP_BYTES: usize = 16 << 10;
+
+/// After a piece below [`SMALL_BYTES`] the next small one of that stream waits so long: a program that prints byte by
+/// byte becomes a thousand messages a second instead of a million, each of which costs the caller memory.
+const PAUSE: Duration = Duration::from_millis(1);
+const SMALL_BYTES: usize = 4096;
+
+/// How a command ended, for its last event.
+pub(crate) struct Ending {
+    pub(crate) ended: Ended,
+    pub(crate) timed_out: bool,
+    pub(crate) truncated: bool,
+}
+
+/// What a running command's surroundings do for it.
+pub(crate) trait Surroundings {
+    /// Ends the command, which is not reaped yet, with all its descendants.
+    fn kill(&self);
+    /// The command's process is gone.
+    fn reaped(&self);
+    /// Makes the last event.
+    fn exited(&self, ending: Ending) -> Bytes;
+}
 
 /// How driving ended.
 pub(crate) enum Outcome {
@@ -50,6 +72,7 @@ struct Source {
     pipe: Option<Watched>,
     /// Bytes that lay in the pipe when the command ended and are not read yet.
     owed: usize,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 /// A running command and who watches it.
@@ -61,6 +84,7 @@ pub(crate) struct Drive {
     first: usize,
     stdin: Option<(Watched, Bytes)>,
     budget: Budget,
+    carried_bytes: u64,
     deadline: Option<Pin<Box<Sleep>>>,
     timed_out: bool,
     waiting: Option<oneshot::Receiver<Ended>>,
@@ -82,7 +106,7 @@ impl Drive {
         ended: oneshot::Receiver<Ended>,
     ) -> Drive {
         // Registration fails only for want of kernel memory; the command then sees its pipe closed.
-        let source = |stream, fd| Source { stream, pipe: watch(fd, Interest::READABLE).ok(), owed: 0 };
+        let source = |stream, fd| Source { stream, pipe: watch(fd, Interest::READABLE).ok(), owed: 0, pause: None };
         Drive {
             out,
             queue: VecDeque::new(),
@@ -90,6 +114,7 @@ impl Drive {
             first: 0,
             stdin: pipes.stdin.and_then(|fd| watch(fd, Interest::WRITABLE).ok()).map(|fd| (fd, stdin)),
             budget,
+            carried_bytes: 0,
             deadline: deadline.map(|at| Box::pin(sleep_until(at))),
             timed_out: false,
             waiting: Some(ended),
@@ -104,38 +129,28 @@ impl Drive {
         self.queue.push_back(message);
     }
 
-    /// Drives to the end. `kill` ends the tree, `reaped` is told when the process is gone, `exited` makes the last event.
-    pub(crate) async fn run(
-        mut self,
-        kill: impl Fn(),
-        reaped: impl Fn(),
-        exited: impl Fn(Ended, bool, bool) -> Bytes,
-    ) -> Outcome {
-        let result = poll_fn(|cx| self.poll(cx, &kill, &reaped, &exited)).await;
-        match result {
+    /// Drives to the end. Also returns how many bytes of output were carried.
+    pub(crate) async fn run(mut self, surroundings: &impl Surroundings) -> (Outcome, u64) {
+        let result = poll_fn(|cx| self.poll(cx, surroundings)).await;
+        let outcome = match result {
             Ok(()) => {
                 grpc::finish(&mut self.out);
                 Outcome::Done
             }
             Err(Gone) => Outcome::Gone(self.waiting.take()),
-        }
+        };
+        (outcome, self.carried_bytes)
     }
 
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        kill: &impl Fn(),
-        reaped: &impl Fn(),
-        exited: &impl Fn(Ended, bool, bool) -> Bytes,
-    ) -> Poll<Result<(), Gone>> {
+    fn poll(&mut self, cx: &mut Context<'_>, surroundings: &impl Surroundings) -> Poll<Result<(), Gone>> {
         if self.out.poll_reset(cx).is_ready() {
             return Poll::Ready(Err(Gone));
         }
-        self.poll_end(cx, reaped);
+        self.poll_end(cx, surroundings);
         if self.ended.is_none() && self.deadline.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
             self.deadline = None;
             self.timed_out = true;
-            kill();
+            surroundings.kill();
         }
         self.poll_stdin(cx);
         loop {
@@ -155,7 +170,8 @@ impl Drive {
             if let Some(ended) = self.ended
                 && self.is_drained(cx)
             {
-                self.queue.push_back(exited(ended, self.timed_out, self.budget.truncated()));
+                let (timed_out, truncated) = (self.timed_out, self.budget.truncated());
+                self.queue.push_back(surroundings.exited(Ending { ended, timed_out, truncated }));
                 self.exit_queued = true;
                 continue;
             }
@@ -165,7 +181,7 @@ impl Drive {
         }
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>, reaped: &impl Fn()) {
+    fn poll_end(&mut self, cx: &mut Context<'_>, surroundings: &impl Surroundings) {
         let Some(waiting) = &mut self.waiting else { return };
         // An error can't be: the reaper keeps the sender until the process has ended.
         let Poll::Ready(Ok(ended)) = Pin::new(waiting).poll(cx) else { return };
@@ -177,7 +193,7 @@ impl Drive {
             let length = source.pipe.as_ref().and_then(|pipe| rustix::io::ioctl_fionread(pipe).ok()).unwrap_or(0);
             source.owed = usize::try_from(length).unwrap_or(0);
         }
-        reaped();
+        surroundings.reaped();
     }
 
     fn is_drained(&mut self, cx: &mut Context<'_>) -> bool {
@@ -228,6 +244,13 @@ impl Drive {
         let available =
             rustix::io::ioctl_fionread(pipe).map_or(1, |length| usize::try_from(length).unwrap_or(1)).max(1);
         let mut buffer;
+        if let Some(pause) = &mut source.pause
+            && self.ended.is_none()
+            && available < SMALL_BYTES
+        {
+            ready!(pause.as_mut().poll(cx));
+        }
+        source.pause = None;
         let result = if self.budget.is_spent() {
             buffer = vec![0; DROP_BYTES];
             guard.try_io(|pipe| Ok(rustix::io::read(pipe, &mut buffer)?))
@@ -246,6 +269,10 @@ impl Drive {
                     return Poll::Ready(Ok(()));
                 }
                 self.budget.keep(length);
+                self.carried_bytes += length as u64;
+                if length < SMALL_BYTES {
+                    source.pause = Some(Box::pin(sleep(PAUSE)));
+                }
                 return Poll::Ready(self.out.send_data(output::seal(source.stream, buffer), false).map_err(|_| Gone));
             }
             Err(_would_block) => {}

@@ -2,9 +2,13 @@
 //! one write to `cgroup.kill` reaches whatever has forked, detached or changed its session.
 //!
 //! ```text
-//! take ──► in use ──► give_back ──► populated 0 ──► idle (reused: 0-40 us instead of 92) ──► rmdir beyond IDLE_MAX
-//!                         └── still populated (leftovers of a command live on) ──► parked ──► looked at again later
+//! take ──► spawner inside ──► command inside, spawner leaves ──► give_back ──► populated 0 ──► idle ──► rmdir beyond IDLE_MAX
+//!                                                                    └── leftovers live on ──► parked ──► looked at later
 //! ```
+//! A command is born in its leaf because the spawner stands there. Entering one on the way to a command costs 10-20 ms
+//! on an idle host (the kernel waits for all its CPUs); so the spawner goes to the next leaf after it has answered.
+//! Until it has gone, a kill of the leaf would take it too, and waits.
+//!
 //! cgroup v2 guide; `cgroup.kill` is of kernel 5.14, before it the members are killed one by one. No controller needed.
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -42,6 +46,10 @@ impl Leaf {
 pub(crate) struct Leaves {
     dir: Option<OwnedFd>,
     usable: bool,
+    /// The leaf that a command has been given and the spawner has not left yet.
+    occupied: Option<u32>,
+    /// That leaf is to be killed as soon as the spawner has left it.
+    kill_when_left: bool,
     idle: Vec<Leaf>,
     parked: VecDeque<Leaf>,
     count: usize,
@@ -51,17 +59,35 @@ pub(crate) struct Leaves {
 impl Leaves {
     /// Without a directory there are no leaves.
     pub(crate) fn new(dir: Option<OwnedFd>) -> Leaves {
-        Leaves { usable: dir.is_some(), dir, idle: Vec::new(), parked: VecDeque::new(), count: 0, next: 0 }
+        Leaves {
+            usable: dir.is_some(),
+            dir,
+            occupied: None,
+            kill_when_left: false,
+            idle: Vec::new(),
+            parked: VecDeque::new(),
+            count: 0,
+            next: 0,
+        }
     }
 
-    /// Whether a command's descendants will end with it.
-    pub(crate) fn work(&mut self) -> bool {
-        match self.take() {
-            Some(leaf) => {
-                self.idle.push(leaf);
-                true
-            }
-            None => false,
+    /// Whether a command's descendants end with it, as far as is known.
+    pub(crate) fn work(&self) -> bool {
+        self.usable
+    }
+
+    /// A command was born in `leaf`, and the spawner is still there.
+    pub(crate) fn shared(&mut self, leaf: &Leaf) {
+        self.occupied = Some(leaf.number);
+        self.kill_when_left = false;
+    }
+
+    /// The spawner has left the leaf that it shared.
+    pub(crate) fn left(&mut self) {
+        if let Some(number) = self.occupied.take()
+            && self.kill_when_left
+        {
+            self.kill_number(number);
         }
     }
 
@@ -89,7 +115,10 @@ impl Leaves {
             self.next = self.next.wrapping_add(1);
             match rustix::fs::mkdirat(dir, name(number, ""), Mode::RWXU) {
                 Err(Errno::EXIST) => continue,
-                Err(_) => return None,
+                Err(_) => {
+                    self.usable = self.count > 0;
+                    return None;
+                }
                 Ok(()) => {}
             }
             let file = name(number, "/cgroup.procs");
@@ -110,19 +139,27 @@ impl Leaves {
         self.look_at_parked();
     }
 
-    /// Ends every process in the leaf.
-    pub(crate) fn kill(&self, leaf: &Leaf) {
-        let Some(dir) = &self.dir else { return };
-        let file = name(leaf.number, "/cgroup.kill");
-        match rustix::fs::openat(dir, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(file) => drop(rustix::io::write(file, b"1")),
-            Err(_) => self.kill_one_by_one(leaf),
+    /// Ends every process in the leaf but the spawner: now, or as soon as that has left.
+    pub(crate) fn kill(&mut self, leaf: &Leaf) {
+        if self.occupied == Some(leaf.number) {
+            self.kill_when_left = true;
+        } else {
+            self.kill_number(leaf.number);
         }
     }
 
-    fn kill_one_by_one(&self, leaf: &Leaf) {
+    fn kill_number(&self, number: u32) {
+        let Some(dir) = &self.dir else { return };
+        let file = name(number, "/cgroup.kill");
+        match rustix::fs::openat(dir, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(file) => drop(rustix::io::write(file, b"1")),
+            Err(_) => self.kill_one_by_one(number),
+        }
+    }
+
+    fn kill_one_by_one(&self, number: u32) {
         for _ in 0..KILL_ROUNDS_MAX {
-            let list = self.read(leaf, "/cgroup.procs").unwrap_or_default();
+            let list = self.read(number, "/cgroup.procs").unwrap_or_default();
             let members =
                 list.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()?.parse().ok());
             let mut any = false;
@@ -161,11 +198,11 @@ impl Leaves {
 
     fn populated(&self, leaf: &Leaf) -> bool {
         // Unknown counts as populated: a leaf with a stranger in it must not get a new command.
-        self.read(leaf, "/cgroup.events").is_none_or(|events| !contains_line(&events, b"populated 0"))
+        self.read(leaf.number, "/cgroup.events").is_none_or(|events| !contains_line(&events, b"populated 0"))
     }
 
-    fn read(&self, leaf: &Leaf, file: &str) -> Option<Vec<u8>> {
-        let file = name(leaf.number, file);
+    fn read(&self, number: u32, file: &str) -> Option<Vec<u8>> {
+        let file = name(number, file);
         let file =
             rustix::fs::openat(self.dir.as_ref()?, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         let mut bytes = vec![0; 4096];

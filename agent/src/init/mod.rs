@@ -57,6 +57,8 @@ pub(crate) struct Agent {
     alive: RefCell<BTreeMap<i32, bytes::Bytes>>,
     /// Runs in progress, started or not.
     runs: Cell<usize>,
+    /// Output since the heap was last given back.
+    carried_bytes: Cell<u64>,
     oom: Option<OwnedFd>,
     null: Option<Rc<OwnedFd>>,
     jobs: mpsc::Sender<Job>,
@@ -67,7 +69,7 @@ impl Agent {
     fn end_tree(&self, pid: i32, leaf: Option<&Leaf>) {
         match leaf {
             Some(leaf) => {
-                self.leaves.borrow().kill(leaf);
+                self.leaves.borrow_mut().kill(leaf);
                 // It may not have got as far as its leaf, where somebody stopped it on its way.
                 descend::kill_one(pid);
             }
@@ -84,7 +86,7 @@ impl Agent {
             let _ = ended.await;
         } else if let Some(leaf) = leaf {
             // Its pid may be another's by now.
-            self.leaves.borrow().kill(leaf);
+            self.leaves.borrow_mut().kill(leaf);
         }
     }
 
@@ -110,7 +112,7 @@ impl Agent {
 
 /// The life of PID 1. Returns only when it could not start.
 pub(crate) fn run() -> ExitCode {
-    let setup = match setup::take() {
+    let mut setup = match setup::take() {
         Ok(setup) => setup,
         Err(fault) => {
             eprintln!("workspace-agent: {}: {}", fault.what, fault.errno);
@@ -120,7 +122,8 @@ pub(crate) fn run() -> ExitCode {
     // Before the runtime: its memory would be copied. SIGCHLD first, so that no end is missed.
     let children = crate::sys::sigchld::child_signals();
     let listening = rustix::net::listen(&setup.listener, BACKLOG);
-    let spawner = SpawnerLink::fork(&setup.gate);
+    let mut leaves = Leaves::new(setup.leaf_dir.take());
+    let spawner = SpawnerLink::fork(&setup.gate, leaves.take());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -134,22 +137,23 @@ pub(crate) fn run() -> ExitCode {
         }
     };
     let tasks = tokio::task::LocalSet::new();
-    let ended = tasks.block_on(&runtime, live(setup, children, spawner.ok()));
+    let ended = tasks.block_on(&runtime, live(setup, leaves, children, spawner.ok()));
     if let Err(error) = ended {
         eprintln!("workspace-agent: {error}");
     }
     ExitCode::FAILURE
 }
 
-async fn live(setup: Setup, children: OwnedFd, spawner: Option<Forked>) -> std::io::Result<()> {
+async fn live(setup: Setup, leaves: Leaves, children: OwnedFd, spawner: Option<Forked>) -> std::io::Result<()> {
     let (jobs, waiting) = mpsc::channel(COMMANDS_MAX);
     let agent = Rc::new(Agent {
         sandbox_id: setup.sandbox_id,
         single_id: setup.single_id,
         reaper: RefCell::default(),
-        leaves: RefCell::new(Leaves::new(setup.leaf_dir)),
+        leaves: RefCell::new(leaves),
         alive: RefCell::default(),
         runs: Cell::new(0),
+        carried_bytes: Cell::new(0),
         oom: setup.oom,
         null: setup.null.map(Rc::new),
         jobs,

@@ -3,8 +3,9 @@
 //! A command that can't be found or executed is an answer, as a shell gives it: 127 or 126 and the reason on stderr.
 
 use super::Agent;
-use super::drive::{Drive, Outcome};
+use super::drive::{Drive, Ending, Outcome, Surroundings};
 use super::grpc::{self, Code, Status};
+use super::leaf::Leaf;
 use super::output::{Budget, Stream, room, seal};
 use super::start::{Command, Job, Started};
 use crate::spawner::frame::STRINGS_MAX;
@@ -31,6 +32,8 @@ const VALUE_BYTES_MAX: usize = 128 << 10;
 const STDIN_BYTES_MAX: usize = 1 << 20;
 /// Of the command, in List.
 const LISTED_BYTES_MAX: usize = 256;
+/// Output after which the heap is given back, once nothing runs: 300 KB stay otherwise, in each of thousands of agents.
+const TRIM_BYTES: u64 = 1 << 20;
 const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
 
@@ -77,32 +80,63 @@ pub(crate) async fn run(
         return answer_failure(&command, pid, failure, budget, respond).await;
     };
     agent.alive.borrow_mut().insert(pid, listed(&command));
-    let outcome = match grpc::begin(respond) {
-        Err(_) => Outcome::gone(ended),
+    let here = Here { agent, pid, leaf: leaf.as_ref(), at, oom_kills };
+    let (outcome, carried_bytes) = match grpc::begin(respond) {
+        Err(_) => (Outcome::gone(ended), 0),
         Ok(stream) => {
             let mut drive = Drive::new(stream, pipes, request.stdin, budget, deadline, ended);
             drive.queue(encode(run_event::Event::Started(StartedEvent { pid: pid as u32 })));
-            let kill = || agent.end_tree(pid, leaf.as_ref());
-            let not_alive = || drop(agent.alive.borrow_mut().remove(&pid));
-            let exited = |ended: super::reap::Ended, timed_out: bool, truncated: bool| {
-                let duration_us = u64::try_from((ended.at - at).as_micros()).unwrap_or(u64::MAX);
-                encode(run_event::Event::Exited(Exited {
-                    truncated,
-                    duration_us,
-                    ..how(ended, timed_out, agent.oom_kills() > oom_kills)
-                }))
-            };
-            drive.run(kill, not_alive, exited).await
+            drive.run(&here).await
         }
     };
+    agent.carried_bytes.set(agent.carried_bytes.get().saturating_add(carried_bytes));
     if let Outcome::Gone(ended) = outcome {
         agent.end_and_reap(pid, leaf.as_ref(), ended).await;
     }
     agent.alive.borrow_mut().remove(&pid);
     if let Some(leaf) = leaf {
+        // The last event goes first.
+        tokio::task::yield_now().await;
         agent.leaves.borrow_mut().give_back(leaf);
     }
     Ok(())
+}
+
+/// A command that runs, where it runs.
+struct Here<'a> {
+    agent: &'a Agent,
+    pid: i32,
+    leaf: Option<&'a Leaf>,
+    at: Instant,
+    /// As counted before it was started.
+    oom_kills: u64,
+}
+
+impl Surroundings for Here<'_> {
+    fn kill(&self) {
+        self.agent.end_tree(self.pid, self.leaf);
+    }
+
+    fn reaped(&self) {
+        self.agent.alive.borrow_mut().remove(&self.pid);
+    }
+
+    fn exited(&self, ending: Ending) -> Bytes {
+        let signal = ending.ended.status.terminating_signal().unwrap_or(0);
+        let reason = match signal {
+            _ if ending.timed_out => ExitReason::TimedOut,
+            0 => ExitReason::Exited,
+            libc::SIGKILL if self.agent.oom_kills() > self.oom_kills => ExitReason::OomKilled,
+            _ => ExitReason::Signaled,
+        };
+        encode(run_event::Event::Exited(Exited {
+            exit_code: ending.ended.status.exit_status().unwrap_or(128 + signal),
+            signal: signal as u32,
+            reason: reason as i32,
+            truncated: ending.truncated,
+            duration_us: u64::try_from((ending.ended.at - self.at).as_micros()).unwrap_or(u64::MAX),
+        }))
+    }
 }
 
 /// One run in progress.
@@ -118,6 +152,10 @@ impl<'a> Counted<'a> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.runs.set(self.0.runs.get().saturating_sub(1));
+        if self.0.runs.get() == 0 && self.0.carried_bytes.get() > TRIM_BYTES {
+            self.0.carried_bytes.set(0);
+            crate::sys::heap::give_back();
+        }
     }
 }
 
@@ -211,18 +249,6 @@ fn listed(command: &Command) -> Bytes {
 
 fn encode(event: run_event::Event) -> Bytes {
     grpc_frame::encode(&RunEvent { event: Some(event) })
-}
-
-fn how(ended: super::reap::Ended, timed_out: bool, memory_was_short: bool) -> Exited {
-    let signal = ended.status.terminating_signal().unwrap_or(0);
-    let reason = match signal {
-        _ if timed_out => ExitReason::TimedOut,
-        0 => ExitReason::Exited,
-        libc::SIGKILL if memory_was_short => ExitReason::OomKilled,
-        _ => ExitReason::Signaled,
-    };
-    let exit_code = ended.status.exit_status().unwrap_or(128 + signal);
-    Exited { exit_code, signal: signal as u32, reason: reason as i32, truncated: false, duration_us: 0 }
 }
 
 /// The three events of a command that never ran.

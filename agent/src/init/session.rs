@@ -121,7 +121,7 @@ async fn hello(
         protocol: PROTOCOL,
         sandbox_id: agent.sandbox_id.clone(),
         process_count: agent.alive.borrow().len() as u64,
-        tree_kill: agent.leaves.borrow_mut().work(),
+        tree_kill: agent.leaves.borrow().work(),
     };
     grpc::reply(respond, &reply).await;
     Some(Ok(()))

@@ -7,7 +7,7 @@
 
 use crate::spawner::enter::Gate;
 use crate::sys::fixed_fds;
-use crate::sys::spawn::SharedPid;
+use crate::sys::newest::Newest;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
@@ -102,7 +102,7 @@ pub(crate) fn take() -> Result<Setup, Fault> {
             user_namespace,
             cpus: choose_cpus(message.cpu_count, &message.sandbox_id),
             single_id: message.single_id,
-            newest: SharedPid::new().map_err(at("shared memory"))?,
+            newest: Newest::new().map_err(at("shared memory"))?,
             filter: crate::filter::command_program(message.single_id),
         },
         sandbox_id: message.sandbox_id,

@@ -4,6 +4,7 @@
 //! each wait here has an end, and a reply is only numbers (`start.rs` checks them).
 
 use super::Agent;
+use super::leaf::Leaf;
 use super::reap::Ended;
 use crate::spawner;
 use crate::spawner::enter::Gate;
@@ -30,10 +31,20 @@ const REPLY_WAIT: Duration = Duration::from_secs(5);
 /// Until a killed spawner is gone.
 const END_WAIT: Duration = Duration::from_secs(1);
 
+/// Whether a spawner can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    Yes,
+    /// It could not enter its leaf: there must be no leaves.
+    NoLeaf,
+    No,
+}
+
 /// A spawner that was just forked and is not waited for yet.
 pub(crate) struct Forked {
     pid: i32,
     socket: OwnedFd,
+    leaf: Option<Leaf>,
 }
 
 /// A living spawner, as far as we know.
@@ -42,24 +53,28 @@ pub(crate) struct SpawnerLink {
     socket: Watched,
     ended: oneshot::Receiver<Ended>,
     ready: bool,
+    /// Where it stands, or will stand when it has moved: the next command's.
+    pub(crate) leaf: Option<Leaf>,
 }
 
 impl SpawnerLink {
-    /// Forks one. Only for a process with one thread; early, when it is still small.
-    pub(crate) fn fork(gate: &Gate) -> Result<Forked, Errno> {
-        let flags = SocketFlags::CLOEXEC;
-        let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        match fork()? {
-            None => spawner::run(gate, theirs),
-            Some(pid) => {
-                rustix::io::ioctl_fionbio(&ours, true)?;
-                Ok(Forked { pid, socket: ours })
-            }
+    /// Forks one that will stand in `leaf`; gives the leaf back where that fails. Only for a process with one thread;
+    /// early, when it is still small.
+    pub(crate) fn fork(gate: &Gate, leaf: Option<Leaf>) -> Result<Forked, Option<Leaf>> {
+        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let Ok((ours, theirs)) = pair else { return Err(leaf) };
+        if rustix::io::ioctl_fionbio(&ours, true).is_err() {
+            return Err(leaf);
+        }
+        match fork() {
+            Ok(None) => spawner::run(gate, leaf.as_ref().map(Leaf::procs), theirs),
+            Ok(Some(pid)) => Ok(Forked { pid, socket: ours, leaf }),
+            Err(_) => Err(leaf),
         }
     }
 
-    /// Kills it, if it lives, and waits for its end.
-    pub(crate) async fn end(mut self) {
+    /// Kills it, if it lives, waits for its end, and returns the leaf in which it stood.
+    pub(crate) async fn end(mut self) -> Option<Leaf> {
         // Not reaped yet, so that the pid is still its own.
         if matches!(self.ended.try_recv(), Err(TryRecvError::Empty)) {
             if let Some(pid) = Pid::from_raw(self.pid) {
@@ -67,19 +82,29 @@ impl SpawnerLink {
             }
             let _ = timeout(END_WAIT, self.ended).await;
         }
+        self.leaf
     }
 
-    /// Whether it has gone through the gate. Waits for a new one.
-    pub(crate) async fn stands_ready(&mut self) -> bool {
-        if self.ended.try_recv().is_ok() {
-            return false;
+    /// Whether it has gone through the gate and stands in its leaf. Waits for a new one.
+    pub(crate) async fn stands_ready(&mut self) -> Ready {
+        if !matches!(self.ended.try_recv(), Err(TryRecvError::Empty)) {
+            return Ready::No;
         }
-        if !self.ready {
-            let reply = timeout(READY_WAIT, self.reply()).await;
-            let ready = Reply { pid: 0, step: Step::Done, errno: 0 };
-            self.ready = reply.is_ok_and(|reply| reply == Ok(ready));
+        if self.ready {
+            return Ready::Yes;
         }
-        self.ready
+        let ready = self.entered().await;
+        self.ready = ready == Ready::Yes;
+        ready
+    }
+
+    /// What it says about the leaf that it was told to enter.
+    pub(crate) async fn entered(&self) -> Ready {
+        match timeout(READY_WAIT, self.reply()).await {
+            Ok(Ok(Reply { pid: 0, step: Step::Done, .. })) => Ready::Yes,
+            Ok(Ok(Reply { pid: 0, step: Step::Leaf, .. })) => Ready::NoLeaf,
+            _ => Ready::No,
+        }
     }
 
     /// Sends a request and waits for its reply. After an error it can't be used any more.
@@ -133,6 +158,7 @@ impl Forked {
             socket: watch(self.socket, Interest::READABLE | Interest::WRITABLE)?,
             ended,
             ready: false,
+            leaf: self.leaf,
         })
     }
 }

@@ -47,6 +47,7 @@ pub(crate) struct Plan {
     pub(crate) workspace: OwnedFd,
     pub(crate) home: OwnedFd,
     pub(crate) tmp_bytes: CString,
+    pub(crate) tmp_inodes: CString,
     /// Numbers 3, 4, 6, 7, ...: what will be where; 5 is made by the child.
     pub(crate) listener: OwnedFd,
     pub(crate) link: OwnedFd,
@@ -155,6 +156,7 @@ const TEMPORARY: [(&CStr, &CStr, u32); 5] = [
 fn mount_temporary(plan: &Plan) -> Result<(), Errno> {
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, c"size", plan.tmp_bytes.as_c_str())?;
+    fsconfig_set_string(&context, c"nr_inodes", plan.tmp_inodes.as_c_str())?;
     fsconfig_set_string(&context, c"mode", c"0755")?;
     fsconfig_create(&context)?;
     let unarmed = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;

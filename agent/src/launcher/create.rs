@@ -33,8 +33,14 @@ use workspace_proto::launcher::{AgentSetup, Create, Enforced, Identity};
 const HOST_TEMPLATE: &str = "host";
 /// Size of /tmp, /dev/shm, /var/tmp, /run and /root together where none is asked.
 const TMP_BYTES_DEFAULT: u64 = 256 << 20;
+const TMP_INODE_BYTES: u64 = 2048;
+const TMP_INODES_MIN: u64 = 4096;
 /// First number of the descriptors that `AgentSetup` names.
 const FIRST_GROUP_FD: u32 = 7;
+
+/// What is new for a sandbox; its network was made ahead, its cgroup namespace is the spawner's work.
+pub(crate) const SANDBOX_NAMESPACES: libc::c_int =
+    libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
 /// A sandbox whose child was released.
 pub(crate) struct Started {
@@ -144,7 +150,9 @@ fn launch(ground: &mut Ground, id: SandboxId, request: &Create, files: &Files) -
     let (release_read, release_write) = pipe_with(PipeFlags::CLOEXEC).at("release_pipe")?;
     let (failure_read, failure) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).at("failure_pipe")?;
     let tmp_bytes = if request.tmp_bytes == 0 { TMP_BYTES_DEFAULT } else { request.tmp_bytes };
-    let tmp_bytes = CString::new(tmp_bytes.to_string()).map_err(|_| Fault::refused("tmp_bytes", "not a number"))?;
+    let number = |number: u64| CString::new(number.to_string()).map_err(|_| Fault::refused("tmp_bytes", "no number"));
+    // An empty file takes memory too: as many as would fill the size with half a page each.
+    let (tmp_bytes, tmp_inodes) = (number(tmp_bytes)?, number((tmp_bytes / TMP_INODE_BYTES).max(TMP_INODES_MIN))?);
     let mode = ground.mode;
     let mut plan = Plan {
         mode,
@@ -154,6 +162,7 @@ fn launch(ground: &mut Ground, id: SandboxId, request: &Create, files: &Files) -
         workspace,
         home,
         tmp_bytes,
+        tmp_inodes,
         listener,
         link,
         setup,
@@ -199,8 +208,8 @@ fn clone_child(ground: &mut Ground, plan: &mut Plan) -> Result<(Pid, OwnedFd), F
     ground.networks.enter(network.as_fd()).at("network")?;
     let entered = move_into_link_name_space(ground.template.as_fd(), mounts).at("template");
     let program = ground.program.as_fd();
-    let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    let cloned = entered.and_then(|()| clone_process(flags, || child::become_agent(plan, program)).at("clone"));
+    let cloned =
+        entered.and_then(|()| clone_process(SANDBOX_NAMESPACES, || child::become_agent(plan, program)).at("clone"));
     let back = move_into_link_name_space(ground.own_mounts.as_fd(), mounts).and_then(|()| ground.networks.leave());
     if let Err(errno) = back {
         // In the wrong place nothing that follows is right: the sandboxes live on and a new launcher adopts them.

@@ -21,13 +21,14 @@ const TCP_BUFFER_BYTES: &str = "4096 16384 32768";
 pub(crate) struct Networks {
     own: OwnedFd,
     ahead: Vec<OwnedFd>,
+    ahead_max: usize,
 }
 
 impl Networks {
     /// Puts the launcher into an empty network of its own, which it may come back to without rights over the host's.
     pub(crate) fn new(proc: BorrowedFd<'_>) -> Result<Self, Errno> {
         unshare(UnshareFlags::NEWNET)?;
-        Ok(Networks { own: current(proc)?, ahead: Vec::with_capacity(POOL_MAX) })
+        Ok(Networks { own: current(proc)?, ahead: Vec::with_capacity(POOL_MAX), ahead_max: POOL_MAX })
     }
 
     /// One namespace, made ahead or now.
@@ -38,18 +39,23 @@ impl Networks {
         }
     }
 
-    /// Makes one ahead; true when there is room for another.
-    pub(crate) fn make_ahead(&mut self, proc: BorrowedFd<'_>) -> Result<bool, Errno> {
-        if self.ahead.len() < POOL_MAX {
-            let network = self.make(proc)?;
-            self.ahead.push(network);
+    /// Makes one ahead. After a failure no more is tried: a create then makes its own and tells its caller why not.
+    pub(crate) fn make_ahead(&mut self, proc: BorrowedFd<'_>) -> Result<(), Errno> {
+        match self.make(proc) {
+            Ok(network) => {
+                self.ahead.push(network);
+                Ok(())
+            }
+            Err(errno) => {
+                self.ahead_max = 0;
+                Err(errno)
+            }
         }
-        Ok(self.ahead.len() < POOL_MAX)
     }
 
     /// True while another may be made ahead.
     pub(crate) fn wants_more(&self) -> bool {
-        self.ahead.len() < POOL_MAX
+        self.ahead.len() < self.ahead_max
     }
 
     /// Goes into a sandbox's network for the time of a clone.

@@ -129,6 +129,9 @@ impl Serving {
     }
 
     fn use_idle_time(&mut self) {
+        if !self.ground.networks.wants_more() {
+            return;
+        }
         if let Err(errno) = self.ground.networks.make_ahead(self.ground.proc.as_fd()) {
             eprintln!("launcher: no network can be made ahead: {errno}");
         }

@@ -4,16 +4,18 @@
 //! the capabilities of `privilege.rs` are left.
 
 use super::cgroup::{Cgroups, RealRoot};
+use super::create::SANDBOX_NAMESPACES;
 use super::fault::{At, Fault};
 use super::identity::{self, Mode};
 use super::network::Networks;
 use super::{privilege, rootfs, small_file};
-use crate::sys::clone::HolderStack;
+use crate::sys::clone::{HolderStack, clone_process, exit_now};
 use crate::sys::fixed_fds;
 use crate::sys::mount::map_ids;
 use rustix::fs::{Gid, Mode as FileMode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
-use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
+use rustix::process::{Signal, WaitOptions, set_parent_process_death_signal, setsid, umask, waitpid};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use workspace_proto::Message;
 use workspace_proto::launcher::{BlockSpan, Mode as WireMode, Ready, Setup};
@@ -106,6 +108,9 @@ pub(crate) fn prepare() -> Result<(Ground, Vec<OwnedFd>), Fault> {
         idmapped: false,
         notes,
     };
+    if let Err(errno) = try_namespaces() {
+        ground.notes.push(format!("no sandbox can be made here: {}", why_no_namespaces(errno)));
+    }
     ground.idmapped = ground.mode == Mode::Root && ground.can_map_ids();
     privilege::keep_what_is_needed(mode).at("privilege")?;
     Ok((ground, sockets))
@@ -127,6 +132,25 @@ impl Ground {
             ));
         }
         tried.is_ok()
+    }
+}
+
+/// Clones a child that ends at once, in every namespace that a sandbox needs.
+fn try_namespaces() -> Result<(), Errno> {
+    let (pid, _pidfd) = clone_process(SANDBOX_NAMESPACES, || exit_now(0))?;
+    waitpid(Some(pid), WaitOptions::empty()).map(|_| ())
+}
+
+fn why_no_namespaces(errno: Errno) -> String {
+    match errno {
+        Errno::NOSPC => {
+            "a limit of namespaces is reached: raise sysctl user.max_user_namespaces and its siblings".into()
+        }
+        Errno::PERM | Errno::ACCESS => "user namespaces are forbidden: sysctl kernel.unprivileged_userns_clone=1 and \
+             kernel.apparmor_restrict_unprivileged_userns=0; in Docker --security-opt seccomp=unconfined"
+            .into(),
+        Errno::INVAL | Errno::NOSYS => "the kernel is built without namespaces, or older than 5.3".into(),
+        other => other.to_string(),
     }
 }
 

@@ -10,7 +10,7 @@ use super::fault::{At, Fault};
 use super::record::SandboxId;
 use super::setup::Ground;
 use super::small_file::{gone_is_fine, place_at};
-use rustix::fs::{AtFlags, RenameFlags, renameat_with, unlinkat};
+use rustix::fs::{AtFlags, Gid, RenameFlags, Uid, renameat_with, unlinkat};
 use rustix::io::Errno;
 use std::os::fd::AsFd;
 
@@ -57,7 +57,32 @@ pub(crate) fn discard_files(ground: &Ground, id: SandboxId) {
     let _ = unlinkat(&ground.sandboxes, id.as_str(), AtFlags::REMOVEDIR);
 }
 
+/// A launcher that died between making a directory and giving it away left it with its own id, which the server,
+/// that empties the trash, has no power over.
+fn give_to_server(ground: &Ground, id: SandboxId) -> Result<(), Errno> {
+    let directory = match place_at(ground.sandboxes.as_fd(), id.as_str()) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    let own = rustix::process::geteuid().as_raw();
+    let (owner, group) = (Uid::from_raw(ground.owner_id), Gid::from_raw(ground.owner_id));
+    // The directory itself last: it may take our own right to look inside away.
+    for (name, flags) in
+        [("workspace", AtFlags::SYMLINK_NOFOLLOW), ("home", AtFlags::SYMLINK_NOFOLLOW), ("", AtFlags::EMPTY_PATH)]
+    {
+        match rustix::fs::statat(&directory, name, flags) {
+            Ok(stat) if stat.st_uid == own && own != ground.owner_id => {
+                gone_is_fine(rustix::fs::chownat(&directory, name, Some(owner), Some(group), flags))?;
+            }
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
 fn move_to_trash(ground: &Ground, id: SandboxId) -> Result<(), Errno> {
+    give_to_server(ground, id)?;
     for number in 0..TRASH_NAMES_MAX {
         let name = format!("{}.{number}", id.as_str());
         match renameat_with(&ground.sandboxes, id.as_str(), &ground.trash, &name, RenameFlags::NOREPLACE) {

@@ -4,7 +4,8 @@
 //! undumpable → filter. The spawner walks it once for all commands; a command that the agent forks itself, as a
 //! rescue, walks it alone. The agent owns the inner user namespace and so needs no capability of its own.
 
-use crate::sys::spawn::{ROOT_CAPABILITIES, SharedPid, leave_cgroup_namespace};
+use crate::sys::newest::Newest;
+use crate::sys::spawn::{ROOT_CAPABILITIES, leave_cgroup_namespace};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Gid, Resource, Rlimit, Uid};
@@ -33,7 +34,7 @@ pub(crate) struct Gate {
     /// There is one id only.
     pub(crate) single_id: bool,
     /// Where the pid of the command that is being started lies.
-    pub(crate) newest: SharedPid,
+    pub(crate) newest: Newest,
     /// The commands' filter, compiled once.
     pub(crate) filter: Vec<libc::sock_filter>,
 }

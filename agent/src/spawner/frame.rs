@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! request: u32 length of the rest │ u8 flags │ u32 argc │ u32 envc │ cwd\0 argv\0… env\0…      all little-endian
-//!          beside its first byte travel the descriptors: stdin, stdout, stderr, and the leaf's cgroup.procs if flagged
+//!          beside its first byte travel the descriptors: stdin, stdout, stderr, and the next leaf's cgroup.procs if flagged
 //! reply:   i32 pid │ i32 step │ i32 errno
+//!          where a process was made and a next leaf was given, a second one says how entering it went
 //! ```
 //! The strings carry their NUL, so that the spawner can point into the request instead of copying it.
 //! Sans-io. The reply comes from the hostile side: the numbers are checked by who reads them.
@@ -30,7 +31,7 @@ const FLAG_SUBREAPER: u8 = 4;
 pub(crate) struct Request<'a> {
     /// Become root of the sandbox.
     pub(crate) root: bool,
-    /// A leaf's descriptor came along.
+    /// The next leaf's descriptor came along.
     pub(crate) leaf: bool,
     /// Collect orphaned descendants.
     pub(crate) subreaper: bool,

@@ -1,6 +1,7 @@
 //! Who starts commands? The spawner: a child of the agent that has gone to the commands' side once (`enter`) and
 //! then clones each command as its own sibling, so that the agent is the parent that waits.
 //!
+//! It stands in the cgroup leaf of the next command, which is born there, and then goes to another.
 //! It reads one request at a time from a stream socket and answers it. It holds three things: the socket, the stack
 //! of its clones, and null at 0, 1 and 2. Root of the sandbox may kill it: the agent makes a new one.
 //! Must not know: gRPC, runtimes, what a command is for.
@@ -10,14 +11,15 @@ pub(crate) mod frame;
 
 use crate::sys::disposition;
 use crate::sys::fixed_fds::{self, AtExec};
-use crate::sys::spawn::{self, Identity, Order, SharedPid, Stack, Step};
+use crate::sys::newest::Newest;
+use crate::sys::spawn::{self, Identity, Order, Stack, Step};
 use enter::Gate;
 use frame::{LENGTH_BYTES, Reply, Request};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Where the socket lies in the spawner.
 const SOCKET: i32 = 3;
@@ -26,11 +28,14 @@ const DESCRIPTORS_MAX: usize = 4;
 const PIECE_BYTES: usize = 16 << 10;
 
 /// The life of the spawner, in a process forked for it. First sends one reply that says whether it stands ready.
-pub(crate) fn run(gate: &Gate, socket: OwnedFd) -> ! {
+pub(crate) fn run(gate: &Gate, leaf: Option<BorrowedFd<'_>>, socket: OwnedFd) -> ! {
     disposition::reset_handlers();
+    let mut ready = Reply { pid: 0, step: Step::Done, errno: 0 };
     let entered = disposition::set_mask(u64::MAX)
         .and_then(|()| rustix::process::setsid().map(drop))
         .and_then(|()| enter::enter(gate))
+        // After the cgroup namespace has begun: its root is the sandbox's cgroup, not the first leaf.
+        .map(|()| ready = leaf.map_or(ready, enter_leaf))
         .and_then(|()| fixed_fds::place(socket.as_raw_fd(), SOCKET, AtExec::Close))
         .and_then(|()| fixed_fds::close_from(SOCKET + 1))
         .and_then(|()| Stack::new());
@@ -42,7 +47,6 @@ pub(crate) fn run(gate: &Gate, socket: OwnedFd) -> ! {
     };
     let socket = spawn::placed(SOCKET);
     let _ = rustix::thread::set_name(c"spawner");
-    let ready = Reply { pid: 0, step: Step::Done, errno: 0 };
     if send(&socket, ready).is_err() {
         spawn::exit(1);
     }
@@ -51,8 +55,8 @@ pub(crate) fn run(gate: &Gate, socket: OwnedFd) -> ! {
     spawn::exit(0)
 }
 
-fn serve_one(socket: &OwnedFd, stack: &mut Stack, newest: &SharedPid) -> Result<(), Errno> {
-    let (bytes, descriptors) = receive(socket)?;
+fn serve_one(socket: &OwnedFd, stack: &mut Stack, newest: &Newest) -> Result<(), Errno> {
+    let (bytes, mut descriptors) = receive(socket)?;
     let body = bytes.get(LENGTH_BYTES..).ok_or(Errno::BADMSG)?;
     let request = Request::parse(body).map_err(|_| Errno::BADMSG)?;
     let wanted = 3 + usize::from(request.leaf);
@@ -65,7 +69,8 @@ fn serve_one(socket: &OwnedFd, stack: &mut Stack, newest: &SharedPid) -> Result<
         env: &request.env,
         cwd: request.cwd,
         stdio: [input.as_fd(), output.as_fd(), error.as_fd()],
-        leaf: descriptors.get(3).map(|fd| fd.as_fd()),
+        // It is born where we stand.
+        leaf: None,
         identity: identity(request.root),
         subreaper: request.subreaper,
     };
@@ -74,7 +79,22 @@ fn serve_one(socket: &OwnedFd, stack: &mut Stack, newest: &SharedPid) -> Result<
         None => Reply { pid, step: Step::Done, errno: 0 },
         Some(failure) => Reply { pid, step: failure.step, errno: failure.errno },
     };
-    send(socket, reply)
+    // Our copies of the command's pipes would keep its output open.
+    let next = if descriptors.len() > 3 { descriptors.pop() } else { None };
+    drop(descriptors);
+    send(socket, reply)?;
+    match next {
+        Some(next) if pid > 0 => send(socket, enter_leaf(next.as_fd())),
+        _ => Ok(()),
+    }
+}
+
+/// Off every command's way: on an idle host it takes 10-20 ms.
+fn enter_leaf(procs: BorrowedFd<'_>) -> Reply {
+    match rustix::io::write(procs, b"0") {
+        Ok(_) => Reply { pid: 0, step: Step::Done, errno: 0 },
+        Err(errno) => Reply { pid: 0, step: Step::Leaf, errno: errno.raw_os_error() },
+    }
 }
 
 /// Who a command becomes, seen from a process that has gone through the gate. With one id only, the ids stay.

@@ -3,8 +3,10 @@
 pub(crate) mod clone;
 pub(crate) mod disposition;
 pub(crate) mod fixed_fds;
+pub(crate) mod heap;
 pub(crate) mod loopback;
 pub(crate) mod mount;
+pub(crate) mod newest;
 pub(crate) mod seccomp;
 pub(crate) mod sigchld;
 pub(crate) mod spawn;

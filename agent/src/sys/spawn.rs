@@ -13,6 +13,7 @@
 #![allow(unsafe_code)]
 
 use super::disposition::{last_errno, set_mask};
+use super::newest::Newest;
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use rustix::thread::CapabilitySet;
@@ -133,31 +134,6 @@ impl Stack {
     }
 }
 
-/// One pid in memory that agent and spawner share: the kernel writes it there before the clone runs, so that the agent
-/// finds its child even when the spawner is killed before it could tell.
-pub(crate) struct SharedPid {
-    place: *mut AtomicI32,
-}
-
-impl SharedPid {
-    /// Maps it. What is forked afterwards shares it; exec drops it.
-    pub(crate) fn new() -> Result<SharedPid, Errno> {
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice, never unmapped.
-        let place = unsafe {
-            let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-            libc::mmap(ptr::null_mut(), size_of::<i32>(), libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
-        };
-        if place == libc::MAP_FAILED { Err(last_errno()) } else { Ok(SharedPid { place: place.cast() }) }
-    }
-
-    /// Forgets it and returns what was there; 0: no process was made since.
-    pub(crate) fn take(&self) -> i32 {
-        // SAFETY: mapped for the whole life of the process, aligned to a page, accessed as an atomic by everybody but
-        // the kernel, which writes it whole.
-        unsafe { &*self.place }.swap(0, Ordering::AcqRel)
-    }
-}
-
 struct Prepared<'a> {
     order: &'a Order<'a>,
     argv: Vec<*const c_char>,
@@ -165,6 +141,7 @@ struct Prepared<'a> {
     path: &'a [u8],
     /// The first descriptor that the child closes.
     close_from: i32,
+    newest: Option<&'a Newest>,
     step: AtomicI32,
     errno: AtomicI32,
 }
@@ -179,6 +156,7 @@ impl<'a> Prepared<'a> {
             envp: pointers(order.env),
             path: path.unwrap_or(PATH_DEFAULT),
             close_from,
+            newest: None,
             step: AtomicI32::new(0),
             errno: AtomicI32::new(0),
         }
@@ -187,18 +165,19 @@ impl<'a> Prepared<'a> {
 
 /// Starts a command as a sibling of this process. Returns its pid when it runs; when a step failed, the pid of the
 /// zombie (0 where none was made) and the failure. Sleeps until the child has exec'd or ended.
-pub(crate) fn clone_sibling(order: &Order<'_>, stack: &mut Stack, shared: &SharedPid) -> (i32, Option<Failure>) {
-    let prepared = Prepared::new(order, 3);
-    let flags = libc::CLONE_PARENT | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID;
+pub(crate) fn clone_sibling(order: &Order<'_>, stack: &mut Stack, newest: &Newest) -> (i32, Option<Failure>) {
+    let prepared = Prepared { newest: Some(newest), ..Prepared::new(order, 3) };
+    let flags = libc::CLONE_PARENT | libc::CLONE_VM | libc::CLONE_VFORK;
+    newest.begin();
     // SAFETY: the stack is ours alone (`&mut`), its top is 16-byte aligned, and CLONE_VFORK keeps this process
     // asleep until the child has left it. `prepared` outlives the child's use of it for the same reason. The child
     // calls nothing that allocates, locks or unwinds, and never returns. Memory is shared, signal handlers are not.
-    // The kernel writes one aligned i32 to `shared`, which is mapped for good.
     let pid = unsafe {
         let top = stack.base.cast::<u8>().add(STACK_BYTES).cast::<c_void>();
-        libc::clone(vfork_child, top, flags, (&raw const prepared).cast_mut().cast::<c_void>(), shared.place)
+        libc::clone(vfork_child, top, flags, (&raw const prepared).cast_mut().cast::<c_void>())
     };
     if pid <= 0 {
+        newest.none();
         return (0, Some(Failure { step: Step::Clone, errno: last_errno().raw_os_error() }));
     }
     let step = Step::from_number(prepared.step.load(Ordering::Acquire)).unwrap_or(Step::Exec);
@@ -248,6 +227,9 @@ pub(crate) fn leave_cgroup_namespace() -> Result<(), Errno> {
 /// From here on: no allocation, no lock, no panic, no C library call but plain system calls.
 fn child(prepared: &Prepared<'_>) -> Failure {
     let order = prepared.order;
+    if let Some(newest) = prepared.newest {
+        newest.tell();
+    }
     if let Some(leaf) = order.leaf
         && let Err(errno) = rustix::io::write(leaf, b"0")
     {

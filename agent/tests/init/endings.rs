@@ -122,6 +122,23 @@ fn a_daemon_that_keeps_the_pipe_does_not_keep_the_answer() {
 }
 
 #[test]
+fn a_kill_right_after_the_start_spares_the_spawner() {
+    with(Options::default(), async |mut sandbox| {
+        let mut client = sandbox.first_link().await;
+        client.shell("true").await;
+        only_the_spawner(&sandbox).await;
+        let spawner = sandbox.others();
+        for _ in 0..30 {
+            // On a host that was idle the spawner is still in the command's leaf for some milliseconds.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            client.start(&shell("sleep 1000 & sleep 1000")).await.unwrap().cancel();
+        }
+        only_the_spawner(&sandbox).await;
+        assert_eq!(sandbox.others(), spawner);
+    });
+}
+
+#[test]
 fn leaves_are_used_again() {
     with(Options::default(), async |mut sandbox| {
         let mut client = sandbox.first_link().await;

@@ -21,6 +21,7 @@ use workspace_proto::launcher::{
 use workspace_proto::{Message, PACKET_BYTES_MAX};
 
 pub(crate) const BASE_ID: u32 = 1 << 30;
+pub(crate) const OWNER_ID: u32 = BASE_ID + 65_535;
 pub(crate) const FIRST_BLOCK: u32 = 20_000;
 pub(crate) const BLOCKS: u32 = 200;
 
@@ -71,6 +72,12 @@ impl Drop for DataDir {
         for pid in processes_of(self) {
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         }
+        for parent in self.cgroups() {
+            for sandbox in fs::read_dir(parent.join("s")).into_iter().flatten().flatten() {
+                let _ = fs::remove_dir(sandbox.path());
+            }
+        }
+        Launcher::sweep(self);
         let _ = fs::remove_dir_all(&self.path);
     }
 }
@@ -89,15 +96,28 @@ pub(crate) struct Start<'a> {
     pub(crate) mode: Mode,
     pub(crate) base_id: u32,
     pub(crate) wrapper: &'a [String],
+    /// What is at descriptor 3; the launcher itself is always the built program.
+    pub(crate) program: Program<'a>,
+}
+
+/// What a sandbox runs as PID 1.
+pub(crate) enum Program<'a> {
+    Built,
+    Bytes(&'a [u8]),
 }
 
 impl Launcher {
     pub(crate) fn start(data: &DataDir) -> Self {
-        Self::start_as(data, &Start { mode: Mode::Root, base_id: BASE_ID, wrapper: &[] })
+        Self::start_as(data, &Start { mode: Mode::Root, base_id: BASE_ID, wrapper: &[], program: Program::Built })
     }
 
     pub(crate) fn start_as(data: &DataDir, start: &Start<'_>) -> Self {
-        let program = sealed_program();
+        let built = fs::read(env!("CARGO_BIN_EXE_workspace-agent")).unwrap();
+        let launcher = sealed(&built);
+        let program = match start.program {
+            Program::Built => sealed(&built),
+            Program::Bytes(bytes) => sealed(bytes),
+        };
         let setup = Setup {
             data_dir: data.path.to_str().unwrap().as_bytes().to_vec().into(),
             hash: data.hash.clone(),
@@ -111,12 +131,12 @@ impl Launcher {
         File::from(write).write_all(&setup.encode_to_vec()).unwrap();
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        let inherited: Vec<OwnedFd> = [&program, &read, &theirs].map(inheritable).into();
+        let inherited: Vec<OwnedFd> = [&program, &read, &theirs, &launcher].map(inheritable).into();
         let mut command = Command::new("bash");
         // The numbers are fixed, and only a shell can set them without unsafe code.
-        command.args(["-c", r#"exec 3<&"$1" 4<&"$2" 5<&"$3"; shift 3; exec "$@""#, "bash"]);
+        command.args(["-c", r#"exec 3<&"$1" 4<&"$2" 5<&"$3" 6<&"$4"; shift 4; exec "$@""#, "bash"]);
         command.args(inherited.iter().map(|descriptor| descriptor.as_raw_fd().to_string()));
-        command.args(start.wrapper).arg("/proc/self/fd/3").arg("launcher").stdin(Stdio::null());
+        command.args(start.wrapper).arg("/proc/self/fd/6").arg("launcher").stdin(Stdio::null());
         let process = command.spawn().unwrap();
         drop((inherited, theirs));
         let mut launcher =
@@ -191,12 +211,10 @@ impl Launcher {
     pub(crate) fn create(&mut self, create: Create) -> Sandbox {
         let id = create.id.clone();
         match self.ask(request::Op::Create(create)) {
-            (reply::Op::Created(created), mut descriptors) => {
+            (reply::Op::Created(created), descriptors) => {
                 assert_eq!(descriptors.len(), 2);
-                let pidfd = descriptors.pop().unwrap();
-                let link = descriptors.pop().unwrap();
                 let pid = created.identity.unwrap().pid;
-                Sandbox { id, pid, enforced: created.enforced.unwrap(), link, pidfd }
+                Sandbox { id, pid, enforced: created.enforced.unwrap(), _held: descriptors }
             }
             (other, _) => panic!("{other:?}"),
         }
@@ -247,8 +265,8 @@ pub(crate) struct Sandbox {
     pub(crate) id: String,
     pub(crate) pid: u32,
     pub(crate) enforced: workspace_proto::launcher::Enforced,
-    pub(crate) link: OwnedFd,
-    pub(crate) pidfd: OwnedFd,
+    /// The first connection and the pidfd, open as the server has them.
+    _held: Vec<OwnedFd>,
 }
 
 impl Sandbox {
@@ -325,10 +343,10 @@ pub(crate) fn names(path: &Path) -> Vec<String> {
     names
 }
 
-fn sealed_program() -> OwnedFd {
+fn sealed(program: &[u8]) -> OwnedFd {
     let memory = memfd_create("workspace-agent", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     let mut file = File::from(memory);
-    file.write_all(&fs::read(env!("CARGO_BIN_EXE_workspace-agent")).unwrap()).unwrap();
+    file.write_all(program).unwrap();
     let memory = OwnedFd::from(file);
     fcntl_add_seals(&memory, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).unwrap();
     memory

@@ -15,6 +15,7 @@ use crate::sandbox::state::{Effect, Event, Files, Kept, Machine};
 use crate::sandbox::{CreateSandbox, Force, Sandbox, State};
 use crate::store::PutCreate;
 use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 /// After a link broke in set-up, how long the launcher may take to tell why, in milliseconds.
@@ -23,9 +24,10 @@ const WHY_MS_MAX: u64 = 1000;
 impl Shard {
     pub(super) async fn create_here(&self, request: CreateSandbox) -> Result<Sandbox, Error> {
         let idempotency = request.idempotency.clone();
-        let record = self.new_record(request)?;
+        let (record, blank) = self.new_record(request)?;
         let (machine, effects) = Machine::create();
         let slot = Slot::new(machine, record);
+        slot.blank.replace(blank);
         let (reply, created) = oneshot();
         slot.idempotency.replace(idempotency);
         slot.created.replace(Some(reply));
@@ -68,7 +70,14 @@ impl Shard {
 
     /// The runtime says that a sandbox's first process has ended.
     pub(super) fn lost(&self, ended: Ended) {
-        let Ok(slot) = self.slot(ended.id) else { return };
+        let Ok(slot) = self.slot(ended.id) else {
+            let blank = self.0.pool.borrow_mut().drop_blank(ended.id);
+            if let Some(blank) = blank {
+                tracing::warn!(why = ended.why, "a sandbox made ahead ended by itself");
+                self.remove_blank(blank);
+            }
+            return;
+        };
         if slot.machine.borrow().is_running() {
             tracing::warn!(sandbox = %ended.id, why = ended.why, "sandbox ended by itself");
         }
@@ -97,10 +106,10 @@ impl Shard {
         let effects = slot.machine.borrow_mut().step(event);
         self.carry_out_all(slot, effects);
         let machine = slot.machine.borrow();
-        if machine.is_at_rest() || machine.is_gone() {
-            if let Some(settled) = slot.settled.take() {
-                settled.send(());
-            }
+        if (machine.is_at_rest() || machine.is_gone())
+            && let Some(settled) = slot.settled.take()
+        {
+            settled.send(());
         }
     }
 
@@ -137,8 +146,10 @@ impl Shard {
             effect => {
                 let (shard, slot) = (self.clone(), slot.clone());
                 super::spawn(async move {
-                    let event = shard.done(&slot, id, effect).await;
-                    shard.event(&slot, event);
+                    // Also after a panic: an effect that never came back would leave the life waiting for ever.
+                    let panicked = after_panic(&effect);
+                    let done = AssertUnwindSafe(shard.done(&slot, id, effect)).catch_unwind().await;
+                    shard.event(&slot, done.unwrap_or(panicked));
                 });
             }
         }
@@ -200,8 +211,15 @@ impl Shard {
         record.clone()
     }
 
-    /// Starts it and waits until its agent says Hello.
+    /// Starts it and waits until its agent says Hello; a blank has done that already.
     async fn launch(&self, slot: &Rc<Slot>, id: SandboxId) -> Result<(), Error> {
+        if let Some(blank) = slot.blank.take() {
+            let mut record = slot.record.borrow_mut();
+            record.identity = Some(blank.identity);
+            record.resources.enforced = blank.enforced;
+            slot.agent.replace(Some(blank.agent));
+            return Ok(());
+        }
         let plan = self.plan(&slot.record.borrow())?;
         let launched = self.0.runtime.create(plan).await?;
         {
@@ -277,5 +295,19 @@ impl Shard {
     /// When a lifetime that starts now is over.
     pub(super) fn end_of_life_us(now_us: u64, timeout: u64) -> Option<u64> {
         (timeout > 0).then(|| clock::wall_after(now_us, timeout))
+    }
+}
+
+fn after_panic(effect: &Effect) -> Event {
+    let error = super::panicked();
+    match effect {
+        Effect::Launch => Event::Launched(Err(error)),
+        Effect::Keep => Event::Kept(Err(error)),
+        Effect::KeepFailed(_) => Event::FailedKept(Err(error)),
+        Effect::KeepDying => Event::DyingKept(Err(error)),
+        Effect::Destroy(_) => Event::Destroyed(Err(error)),
+        Effect::Adopt => Event::Adopted(Err(error)),
+        Effect::CountProcesses => Event::Counted(0),
+        _ => Event::Forgotten(Err(error)),
     }
 }

@@ -11,6 +11,7 @@ mod blocks;
 mod command;
 mod drive;
 pub mod mailbox;
+mod pool;
 mod record;
 mod recover;
 mod slot;
@@ -29,6 +30,7 @@ use crate::store::Store;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use mailbox::{Inbox, Mailbox, oneshot};
+use pool::Pool;
 use slot::Slot;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -72,6 +74,7 @@ struct Inner {
     settings: Settings,
     slots: RefCell<BTreeMap<SandboxId, Rc<Slot>>>,
     blocks: RefCell<Blocks>,
+    pool: RefCell<Pool>,
     deadlines: RefCell<Deadlines>,
     trash: flume::Sender<()>,
 }
@@ -92,6 +95,8 @@ pub struct Parts {
     pub settings: Settings,
     /// The host id blocks that this shard gives out.
     pub blocks: Blocks,
+    /// How many sandboxes this shard makes ahead; 0: none.
+    pub blanks_max: usize,
     /// Told when files were moved to the trash.
     pub trash: flume::Sender<()>,
 }
@@ -108,6 +113,7 @@ impl Shard {
             settings: parts.settings,
             slots: RefCell::default(),
             blocks: RefCell::new(parts.blocks),
+            pool: RefCell::new(Pool::new(parts.blanks_max)),
             deadlines: RefCell::default(),
             trash: parts.trash,
         }))
@@ -257,6 +263,10 @@ fn now_us() -> u64 {
 fn now_ms() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn panicked() -> Error {
+    Error::new(Reason::Internal, "the call failed inside the server; its log says why")
 }
 
 fn not_found(id: SandboxId) -> Error {

@@ -1,7 +1,7 @@
 //! A new sandbox's record, and what the runtime is asked for: defaults, ids, limits.
 
-use super::Shard;
-use super::now_us;
+use super::pool::Blank;
+use super::{Shard, now_us};
 use crate::error::{Error, Reason};
 use crate::id::SandboxId;
 use crate::runtime::Plan;
@@ -20,19 +20,17 @@ const CPU_PERIOD_US: f64 = 100_000.0;
 const CPU_QUOTA_US_MIN: f64 = 1000.0;
 
 impl Shard {
-    /// A record for a checked request; takes an id of this shard and a block of host ids.
-    pub(super) fn new_record(&self, request: CreateSandbox) -> Result<Record, Error> {
-        let template = request.template.unwrap_or_else(|| self.0.settings.base_image.clone());
+    /// A record for a checked request, with a blank's id and block where one fits, else with new ones.
+    pub(super) fn new_record(&self, request: CreateSandbox) -> Result<(Record, Option<Blank>), Error> {
+        let template = request.template.clone().unwrap_or_else(|| self.0.settings.base_image.clone());
         template::find(&template, &self.0.settings.base_image)?;
-        let block = self.0.blocks.borrow_mut().take().ok_or_else(|| {
-            Error::new(
-                Reason::SandboxLimitExceeded,
-                "no host id range is free for another sandbox; delete one, or see `workspace-server doctor`",
-            )
-        })?;
-        let id = self.draw_id();
+        let blank = self.take_blank(&request);
+        let (id, block) = match &blank {
+            Some(blank) => (blank.id, blank.block),
+            None => (self.draw_id(), self.take_block()?),
+        };
         let now_us = now_us();
-        Ok(Record {
+        let record = Record {
             id,
             name: request.name.unwrap_or_else(|| id.as_str()[..12].to_owned()),
             template,
@@ -59,7 +57,31 @@ impl Shard {
             identity: None,
             dying: false,
             idempotency_key: request.idempotency.map(|idempotency| idempotency.key),
+        };
+        Ok((record, blank))
+    }
+
+    fn take_block(&self) -> Result<u32, Error> {
+        self.0.blocks.borrow_mut().take().ok_or_else(|| {
+            Error::new(
+                Reason::SandboxLimitExceeded,
+                "no host id range is free for another sandbox; delete one, or see `workspace-server doctor`",
+            )
         })
+    }
+
+    /// What the runtime is asked for a sandbox that nobody has asked for yet.
+    pub(super) fn blank_plan(&self, id: SandboxId, block: u32) -> Plan {
+        Plan {
+            id,
+            block,
+            template: template::HOST.to_owned(),
+            memory_bytes: MEMORY_BYTES,
+            pids_max: PIDS,
+            cpu_quota_us: 0,
+            cpu_count: 0,
+            tmp_bytes: TMP_BYTES,
+        }
     }
 
     /// What the runtime is asked for.
@@ -87,10 +109,14 @@ impl Shard {
         }
     }
 
-    fn draw_id(&self) -> SandboxId {
+    fn knows(&self, id: SandboxId) -> bool {
+        self.0.slots.borrow().contains_key(&id) || self.0.pool.borrow().holds(id)
+    }
+
+    pub(super) fn draw_id(&self) -> SandboxId {
         loop {
             let id = SandboxId::from_random(random());
-            if id.shard_of(self.0.peers.len()) == self.0.index && !self.0.slots.borrow().contains_key(&id) {
+            if id.shard_of(self.0.peers.len()) == self.0.index && !self.knows(id) {
                 return id;
             }
         }

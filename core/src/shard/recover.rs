@@ -4,7 +4,6 @@ use super::mailbox::oneshot;
 use super::record::told;
 use super::{Shard, Slot};
 use crate::id::SandboxId;
-use crate::runtime::Files;
 use crate::sandbox::state::{Found, Machine, OnMachine};
 use crate::store::Record;
 use futures_util::future::{join_all, select};
@@ -100,14 +99,7 @@ impl Shard {
 
     fn remove_stranger(&self, entry: Entry) {
         let Some(id) = SandboxId::parse(&entry.id) else { return };
-        let shard = self.clone();
-        super::spawn(async move {
-            tracing::info!(sandbox = %id, "removing what a create left that was never answered");
-            match shard.0.runtime.destroy(id, Files::Trash).await {
-                Ok(()) => shard.0.blocks.borrow_mut().give_back(entry.block),
-                Err(error) => tracing::warn!(sandbox = %id, %error, "not removed; the next start tries again"),
-            }
-            shard.tell_trash();
-        });
+        tracing::info!(sandbox = %id, "removing what nobody was told of");
+        self.remove_id(id, entry.block);
     }
 }

@@ -1,6 +1,7 @@
 //! A sandbox on the shard that owns it: its life, its record, the link to its agent, and who waits for an answer.
 
 use super::mailbox::Reply;
+use super::pool::Blank;
 use crate::agent::Agent;
 use crate::error::Error;
 use crate::sandbox::Idempotency;
@@ -19,6 +20,8 @@ pub(super) struct Slot {
     pub(super) idempotency: RefCell<Option<Idempotency>>,
     /// Absent before Hello, after an end, and while nobody has asked for a lost link again.
     pub(super) agent: RefCell<Option<Rc<dyn Agent>>>,
+    /// The sandbox made ahead that it is, until it is launched.
+    pub(super) blank: RefCell<Option<Blank>>,
     /// Who waits for the create.
     pub(super) created: RefCell<Option<Reply<Result<Kept, Error>>>>,
     /// Who waits for a delete.
@@ -40,6 +43,7 @@ impl Slot {
             record: RefCell::new(record),
             idempotency: RefCell::default(),
             agent: RefCell::default(),
+            blank: RefCell::default(),
             created: RefCell::default(),
             deletes: RefCell::default(),
             settled: RefCell::default(),

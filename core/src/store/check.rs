@@ -35,9 +35,9 @@ pub(super) fn file(path: &Path) -> Result<(), Failure> {
     whole(meta.len(), read).map_err(|why| Failure::Damaged(why.to_string()))
 }
 
-/// Any bytes are a whole database or not, without a crash; for the fuzz target.
-pub fn fuzz_file(bytes: &[u8]) {
-    let _ = whole(bytes.len() as u64, |at, buffer| {
+/// Whether these bytes are a whole database; for the fuzz target.
+pub fn is_whole(bytes: &[u8]) -> bool {
+    let found = whole(bytes.len() as u64, |at, buffer| {
         let from = usize::try_from(at).unwrap_or(usize::MAX);
         match bytes.get(from..from.saturating_add(buffer.len())) {
             Some(part) => {
@@ -47,6 +47,7 @@ pub fn fuzz_file(bytes: &[u8]) {
             None => false,
         }
     });
+    found.is_ok()
 }
 
 const HEADER: usize = 16;

@@ -64,7 +64,7 @@ fn child_writes() {
     }
 }
 
-/// A disk of 2 MiB: full is NoSpace, what was kept stays, and room makes it work again.
+/// A disk of 8 MiB: full is NoSpace, what was kept stays, and room makes it work again.
 #[test]
 fn a_full_disk_is_an_answer() {
     if !rustix::process::geteuid().is_root() {
@@ -72,7 +72,7 @@ fn a_full_disk_is_an_answer() {
         return;
     }
     let dir = Dir::new("disk");
-    let mount = format!("mount -t tmpfs -o size=2m none '{}' && exec \"$0\" \"$@\"", dir.0.display());
+    let mount = format!("mount -t tmpfs -o size=8m none '{}' && exec \"$0\" \"$@\"", dir.0.display());
     // The mount lies in a mount namespace of its own and ends with it.
     let filling = child(&dir, "store::crash_tests::child_fills", &["unshare", "-m", "sh", "-c", &mount]).output();
     let filled = match filling {
@@ -113,9 +113,24 @@ fn child_fills() {
             break;
         }
     }
-    assert!(kept.len() > 4, "{}", kept.len());
+    assert!(kept.len() > 20, "{}", kept.len());
+    // Not even a byte is left for others.
+    let mut filler = std::fs::File::create(dir.join("filler")).unwrap();
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    let (kept, removed) = kept.split_at(kept.len() - 3);
     let all_there = |store: &Store| kept.iter().all(|id| store.get(id).unwrap().is_some());
-    assert!(all_there(&store), "kept records can be read on a full disk");
+    assert!(all_there(&store), "what was kept can be read on a full disk");
+    // A full disk can be emptied: what is known is marked and removed, only new records are refused.
+    for id in removed {
+        let record = store.get(id).unwrap().unwrap();
+        block_on(store.put(Record { dying: true, ..record })).unwrap();
+        assert_eq!(block_on(store.put(sample(2_000_000))).unwrap_err().reason, Reason::NoSpace);
+        block_on(store.remove(*id)).unwrap();
+    }
+    assert!(removed.iter().all(|id| store.get(id).unwrap().is_none()));
+    close(store);
+    let store = Store::open(&dir.join("workspace.mdb")).unwrap();
+    assert!(all_there(&store), "and a server can be started on it");
     std::fs::remove_file(&ballast).unwrap();
     block_on(store.put(Record { name: "x".repeat(60_000), ..sample(1_000_001) })).unwrap();
     assert!(all_there(&store));

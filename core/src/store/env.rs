@@ -91,6 +91,10 @@ impl Gate {
         Ok(())
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The line that the start stops with.
     pub(super) fn at_open(&self, failure: Failure) -> Error {
         failure.at_open(&self.path)

@@ -9,6 +9,7 @@ mod env;
 pub mod idempotency;
 mod reader;
 pub mod record;
+mod reserve;
 mod stored;
 mod sys;
 pub mod writer;

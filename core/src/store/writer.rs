@@ -4,11 +4,14 @@
 //!   put, remove, put_create ──► [ queue, bounded ] ──► batch ──► Log::commit ──► every waiting one is answered
 //!                                                        └ failed: each alone, so that one does not doom the others
 //! ```
-//! [`settle`] is the rule, pure over [`Log`]; LMDB is one log, the simulation's faulty disk another. A write is
+//! A full disk refuses new records first, and keeps room for the rest (`reserve.rs`). [`settle`] is the rule, pure over [`Log`]; LMDB is one log, the simulation's faulty disk another. A write is
 //! idempotent, so doing it again after a commit whose end is not known is right.
 
 use super::env::{Failure, Gate};
 use super::idempotency;
+use super::record::Record;
+use super::reserve::Reserve;
+use super::sys::Lmdb;
 use crate::error::{Error, Reason};
 use crate::id::SandboxId;
 use crate::shard::mailbox::Reply;
@@ -136,7 +139,7 @@ impl Drop for Queue {
 
 /// The thread's whole life.
 pub(super) fn run(gate: &Gate, queue: &Queue) {
-    let mut log = LmdbLog { gate };
+    let mut log = LmdbLog::new(gate);
     let mut open = true;
     let mut alarmed = false;
     while open {
@@ -173,8 +176,15 @@ fn alarm(gate: &Gate, alarmed: bool) -> bool {
 }
 
 /// LMDB as a log: one transaction a batch, synced.
-pub(super) struct LmdbLog<'g> {
-    pub(super) gate: &'g Gate,
+struct LmdbLog<'g> {
+    gate: &'g Gate,
+    reserve: Reserve,
+}
+
+impl<'g> LmdbLog<'g> {
+    fn new(gate: &'g Gate) -> LmdbLog<'g> {
+        LmdbLog { gate, reserve: Reserve::of(gate.path()) }
+    }
 }
 
 impl Log for LmdbLog<'_> {
@@ -182,8 +192,10 @@ impl Log for LmdbLog<'_> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
+        let used_bytes = self.gate.fill().map_or(0, |(used, _)| used as u64);
+        let new_fit = self.reserve.fill_up(used_bytes);
         for _ in 0..GROW_TRIES_MAX {
-            match self.gate.with(|lmdb| transaction(lmdb, batch)) {
+            match self.gate.with(|lmdb| transaction(lmdb, batch, new_fit)) {
                 Ok(answers) => return Ok(answers),
                 Err(Failure::MapFull) => self.gate.grow().map_err(Failure::at_use)?,
                 Err(Failure::GivenUp(why)) => {
@@ -201,18 +213,18 @@ impl Log for LmdbLog<'_> {
     }
 }
 
-fn transaction(lmdb: &super::sys::Lmdb, batch: &[&Write]) -> Result<Vec<Written>, Failure> {
+fn transaction(lmdb: &Lmdb, batch: &[&Write], new_fit: bool) -> Result<Vec<Written>, Failure> {
     let mut txn = lmdb.write()?;
     let mut answers = Vec::with_capacity(batch.len());
     for write in batch {
         answers.push(match write {
             Write::Put(row) => {
-                put(lmdb, &mut txn, row)?;
+                put(lmdb, &mut txn, row, new_fit)?;
                 Written::Done
             }
             Write::PutCreate(row, once) => match idempotency::claim(lmdb, &mut txn, row, once)? {
                 Written::Created => {
-                    put(lmdb, &mut txn, row)?;
+                    put(lmdb, &mut txn, row, new_fit)?;
                     Written::Created
                 }
                 other => other,
@@ -233,23 +245,27 @@ fn transaction(lmdb: &super::sys::Lmdb, batch: &[&Write]) -> Result<Vec<Written>
     Ok(answers)
 }
 
-fn put(lmdb: &super::sys::Lmdb, txn: &mut heed::RwTxn<'_>, row: &Row) -> Result<(), Failure> {
+fn put(lmdb: &Lmdb, txn: &mut heed::RwTxn<'_>, row: &Row, new_fit: bool) -> Result<(), Failure> {
     let key = row.id.as_str().as_bytes();
-    if let Some(before) = lmdb.sandbox().get(txn, key)? {
-        let before = super::record::Record::decode(row.id, before).map_err(|bad| Failure::Answer(bad.into()))?;
-        if before.created_at_us != row.created_at_us {
-            lmdb.sandbox_order().delete(txn, &order_key(before.created_at_us, row.id))?;
+    match lmdb.sandbox().get(txn, key)? {
+        Some(before) => {
+            let before = Record::decode(row.id, before).map_err(|bad| Failure::Answer(bad.into()))?;
+            if before.created_at_us != row.created_at_us {
+                lmdb.sandbox_order().delete(txn, &order_key(before.created_at_us, row.id))?;
+            }
         }
+        None if !new_fit => return Err(Failure::NoSpace),
+        None => {}
     }
     lmdb.sandbox().put(txn, key, &row.bytes)?;
     Ok(lmdb.sandbox_order().put(txn, &order_key(row.created_at_us, row.id), &[])?)
 }
 
 /// Gives the removed record's idempotency key.
-fn remove(lmdb: &super::sys::Lmdb, txn: &mut heed::RwTxn<'_>, id: &SandboxId) -> Result<Option<String>, Failure> {
+fn remove(lmdb: &Lmdb, txn: &mut heed::RwTxn<'_>, id: &SandboxId) -> Result<Option<String>, Failure> {
     let key = id.as_str().as_bytes();
     let Some(before) = lmdb.sandbox().get(txn, key)? else { return Ok(None) };
-    let before = super::record::Record::decode(*id, before).map_err(|bad| Failure::Answer(bad.into()))?;
+    let before = Record::decode(*id, before).map_err(|bad| Failure::Answer(bad.into()))?;
     lmdb.sandbox_order().delete(txn, &order_key(before.created_at_us, *id))?;
     lmdb.sandbox().delete(txn, key)?;
     Ok(before.idempotency_key)

@@ -68,28 +68,16 @@ impl Answer {
 /// Writes the head of `answer`; the body is the caller's, who knows whether it is worth a copy.
 pub(super) fn write_head(out: &mut Vec<u8>, clock: &Clock, answer: &Answer, frame: &Frame<'_>) {
     out.reserve(384 + if answer.body.len() <= 64 << 10 { answer.body.len() } else { 0 });
-    match answer.status {
-        200 => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
-        201 => out.extend_from_slice(b"HTTP/1.1 201 Created\r\n"),
-        status => {
-            let phrase = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Failed");
-            out.extend_from_slice(b"HTTP/1.1 ");
-            decimal(out, u64::from(status));
-            out.push(b' ');
-            out.extend_from_slice(phrase.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
-    }
+    status_line(out, answer.status);
+    out.extend_from_slice(b"x-content-type-options: nosniff\r\nvary: origin\r\ndate: ");
+    out.extend_from_slice(&clock.date());
+    field(out, b"\r\nx-request-id: ", frame.request_id.as_str());
     if answer.status != 204 {
         field(out, b"content-type: ", answer.content_type);
         out.extend_from_slice(b"content-length: ");
         decimal(out, answer.body.len() as u64);
         out.extend_from_slice(b"\r\n");
     }
-    field(out, b"x-request-id: ", frame.request_id.as_str());
-    out.extend_from_slice(b"x-content-type-options: nosniff\r\nvary: origin\r\ndate: ");
-    out.extend_from_slice(&clock.date());
-    out.extend_from_slice(b"\r\n");
     match answer.status {
         401 => out.extend_from_slice(b"www-authenticate: Bearer\r\n"),
         429 | 503 => out.extend_from_slice(b"retry-after: 1\r\n"),
@@ -115,6 +103,19 @@ pub(super) fn write_head(out: &mut Vec<u8>, clock: &Clock, answer: &Answer, fram
         (true, false) => {}
     }
     out.extend_from_slice(b"\r\n");
+}
+
+fn status_line(out: &mut Vec<u8>, status: u16) {
+    match status {
+        200 => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
+        201 => out.extend_from_slice(b"HTTP/1.1 201 Created\r\n"),
+        status => {
+            let phrase = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Failed");
+            out.extend_from_slice(b"HTTP/1.1 ");
+            decimal(out, u64::from(status));
+            field(out, b" ", phrase);
+        }
+    }
 }
 
 fn field(out: &mut Vec<u8>, name: &[u8], value: &str) {

@@ -8,6 +8,10 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the last service may take to end once its supervisor is gone, in milliseconds.
+const DYING_MS_MAX: u64 = 5_000;
 
 /// A data directory that this process holds. Released when dropped.
 pub struct DataDir {
@@ -88,15 +92,28 @@ impl DataDir {
     }
 }
 
+/// Whether the process of this pid is there and no zombie.
+fn runs(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|fields| !fields.is_empty() && !fields.starts_with(['Z', 'X']))
+}
+
 /// One service a directory: the lock lives as long as the file is open, and names its holder.
 fn lock(dir: &OwnedFd, path: &Path) -> Result<File, String> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let failed = |error: std::io::Error| format!("{}/lock: {error}", path.display());
     let fd = openat(dir.as_fd(), "lock", flags, Mode::from_raw_mode(0o600)).map_err(|e| failed(e.into()))?;
     let mut file = File::from(fd);
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    let deadline = Instant::now() + Duration::from_millis(DYING_MS_MAX);
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut holder = String::new();
+        file.rewind().map_err(failed)?;
         drop(Read::by_ref(&mut file).take(32).read_to_string(&mut holder));
+        // A killed service's server process shares the lock, and ends a moment after it.
+        if !runs(holder.trim()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        }
         return Err(format!(
             "the data directory {} is in use by another workspace-server, pid {}; stop that one or set WORKSPACE_DATA_DIR",
             path.display(),

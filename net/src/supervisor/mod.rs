@@ -52,7 +52,12 @@ pub fn run(
         let started = Instant::now();
         let unit = unit::start(&parts, &serve).map_err(|e| format!("the server could not be started: {e}"))?;
         match watch(unit) {
-            Outcome::Stopped(code) => return Ok(ExitCode::from(code)),
+            Outcome::Stopped(code) => {
+                if let Err(error) = unit::sweep(&parts) {
+                    tracing::warn!(%error, "empty control groups were not removed");
+                }
+                return Ok(ExitCode::from(code));
+            }
             Outcome::Died(what) => {
                 if started.elapsed() > Duration::from_millis(WELL_MS) {
                     backoff_ms = BACKOFF_MS_MIN;
@@ -116,10 +121,10 @@ fn wait_for(pid: i32, limit_ms: u64) -> Option<i32> {
     None
 }
 
-/// Ends what is left of a unit. The launcher gets a moment to remove its own empty cgroups.
+/// Ends what is left of a unit. Without the server's sockets the launcher ends by itself, once it has removed its own
+/// empty cgroups; it gets a moment for that.
 fn end(unit: Unit) {
     fork::kill(unit.server, libc::SIGKILL);
-    fork::kill(unit.launcher, libc::SIGTERM);
     let deadline = Instant::now() + Duration::from_millis(END_MS_MAX);
     while Instant::now() < deadline {
         while fork::reap().is_some() {}

@@ -20,6 +20,9 @@ static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/workspace-agent"
 /// First descriptor that the launcher finds its own things at.
 const LAUNCHER_FDS_AT: i32 = 3;
 
+/// How long the removal of empty control groups may take.
+const SWEEP_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// A running pair of processes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unit {
@@ -102,6 +105,31 @@ pub(super) fn start(parts: &Parts<'_>, serve: impl FnOnce(Vec<OwnedFd>) -> i32) 
         eprintln!("workspace-server: the server's ids could not be mapped: {error}");
     }
     Ok(Unit { launcher, server })
+}
+
+/// Removes this service's empty control groups, which the launcher has no right to. Waits for it, bounded by its work.
+pub(super) fn sweep(parts: &Parts<'_>) -> io::Result<()> {
+    let hash = std::ffi::CString::new(parts.data_dir.hash()).map_err(io::Error::other)?;
+    match fork::fork()? {
+        Fork::Parent(pid) => {
+            let deadline = std::time::Instant::now() + SWEEP_MAX;
+            while std::time::Instant::now() < deadline {
+                match fork::reap() {
+                    Some((ended, _)) if ended == pid => return Ok(()),
+                    Some(_) => {}
+                    None => std::thread::sleep(std::time::Duration::from_millis(1)),
+                }
+            }
+            fork::kill(pid, libc::SIGKILL);
+            Err(io::Error::from(io::ErrorKind::TimedOut))
+        }
+        Fork::Child => {
+            let _ = null_stdio();
+            let error = fork::exec_fd(parts.agent.as_fd(), &[c"workspace-launcher", c"sweep", &hash]);
+            eprintln!("workspace-server: {error}");
+            std::process::exit(1)
+        }
+    }
 }
 
 fn setup_message(parts: &Parts<'_>) -> Setup {

@@ -78,10 +78,10 @@ impl Machine {
     /// While it lives, and while it is being taken down with its files kept.
     fn living(&mut self, life: Life, event: Event) -> (Life, Vec<Effect>) {
         match (life, event) {
-            (Life::Adopting { lost: None, delete: false }, Event::Adopted(Ok(()))) => {
-                (Life::Running { counting: false }, vec![])
+            (Life::Adopting { lost, delete }, Event::Adopted(Ok(()))) if delete || self.expired => {
+                die(Alive::Running { lost }, delete)
             }
-            (Life::Adopting { lost, delete: true }, Event::Adopted(Ok(()))) => die(Alive::Running { lost }, true),
+            (Life::Adopting { lost: None, .. }, Event::Adopted(Ok(()))) => (Life::Running { counting: false }, vec![]),
             (Life::Adopting { lost: Some(why), delete }, Event::Adopted(_)) => {
                 fail(why, Work::Wanted, Work::Wanted, delete)
             }
