@@ -68,6 +68,7 @@ pub async fn shard(store: Store) -> Shard {
         blocks,
         blanks_max: 0,
         trash,
+        usage,
     });
     shard.serve(inbox);
     shard
