@@ -31,7 +31,7 @@ fn n09_no_descriptor_leaks() {
             let target = fs::read_link(entry.path()).unwrap_or_default().to_string_lossy().into_owned();
             let plain = ["socket:", "pipe:", "anon_inode:", "/dev/null", "/dev/pts/", "user:[", "pidfd:"];
             let is_plain = plain.iter().any(|kind| target.starts_with(kind));
-            let in_cgroups = rustix::fs::statfs(entry.path()).is_ok_and(|s| CGROUP_FS.contains(&(s.f_type as i64)));
+            let in_cgroups = rustix::fs::statfs(entry.path()).is_ok_and(|s| CGROUP_FS.contains(&s.f_type));
             let ours = target.contains(&case.id) || target.starts_with('/') && target.contains("/s/");
             let is_log = fs::metadata(entry.path()).is_ok_and(|m| m.is_file()) && entry.file_name() == "2";
             assert!(
