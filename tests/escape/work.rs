@@ -22,7 +22,10 @@ fn ordinary_work_goes_on() {
                 "git",
                 "cd /workspace && rm -rf r x t.tar && git init -q r && cd r && echo a > a && git add a && git -c user.name=a -c user.email=a@b commit -qm good && git log --format=%s",
             ),
-            ("tar", "cd /workspace && tar cf t.tar r && mkdir x && tar xf t.tar -C x && test -f x/r/a && echo good"),
+            (
+                "tar",
+                "cd /workspace && rm -rf x t.tar && tar cf t.tar r && mkdir x && tar xf t.tar -C x && test -f x/r/a && echo good",
+            ),
             (
                 "make",
                 "cd /tmp && printf 'all: a b c\\n%%:\\n\\t@echo $@ > /dev/null\\n' > M && make -s -j4 -f M && echo good",
