@@ -13,9 +13,6 @@ use workspace_proto::method;
 /// What a lost sandbox leaves as exit code: as if killed, never a made-up success.
 const LOST_EXIT_CODE: i32 = 128 + 9;
 
-/// The gRPC status by which an agent that has a single id refuses a command as root.
-const FAILED_PRECONDITION: u32 = 9;
-
 /// Runs a command and collects its output. Dropping the future resets the stream, which kills the command's tree.
 pub(super) async fn run(requests: SendRequest<Bytes>, request: RunRequest) -> Result<Finished, Error> {
     let mut collected = Collected::new(request.output_bytes_max);
@@ -23,9 +20,6 @@ pub(super) async fn run(requests: SendRequest<Bytes>, request: RunRequest) -> Re
     drop(request);
     let response = response.await.map_err(lost)?;
     let status = grpc_status(response.headers());
-    if response.status() == StatusCode::OK && status == Some(FAILED_PRECONDITION) {
-        return Err(no_root());
-    }
     if response.status() != StatusCode::OK || status.is_some() {
         return Err(refused(status));
     }
@@ -45,11 +39,6 @@ pub(super) async fn run(requests: SendRequest<Bytes>, request: RunRequest) -> Re
     }
     finish(&mut body).await?;
     collected.finished()
-}
-
-fn no_root() -> Error {
-    let message = "`user`: this server has a single id, so no command can be root; `workspace-server doctor` says how to give it a range of ids";
-    Error::new(Reason::InvalidParameter, message).details("user")
 }
 
 struct Collected {
