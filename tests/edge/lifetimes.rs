@@ -207,3 +207,23 @@ fn a_stop_lets_requests_end() {
     assert_eq!(server.join().cut, 1);
     assert!(stuck.closed(Duration::from_secs(5)));
 }
+
+#[test]
+fn one_connection_too_many_is_told_so() {
+    let server = Server::with(Driver::Uring, Settings { connections_max: 8, ..Settings::default() }, EDGE);
+    let mut clients: Vec<Client> = (0..8).map(|_| server.client()).collect();
+    for client in &mut clients {
+        client.send(get("/echo"));
+        assert_eq!(client.answer().status, 200);
+    }
+    let mut more = server.client();
+    let answer = more.answer();
+    assert_eq!((answer.status, answer.code(), answer.field("retry-after")), (503, 1008, Some("1")));
+    assert!(more.closed(Duration::from_secs(5)));
+    clients.pop();
+    eventually("the place is free", || {
+        let mut client = server.client();
+        client.send(get("/echo"));
+        client.answer_to("GET").is_some_and(|answer| answer.status == 200)
+    });
+}
