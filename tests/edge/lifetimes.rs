@@ -166,7 +166,7 @@ fn every_wait_has_its_deadline() {
         // It asks for much and reads nothing.
         let mut deaf = server.client();
         rustix::net::sockopt::set_socket_recv_buffer_size(&deaf.stream, 64 << 10).unwrap();
-        deaf.send(get("/big?bytes=12000000"));
+        deaf.send(get("/big?bytes=12000000&pieces=true"));
         std::thread::sleep(Duration::from_millis(1500));
         let got = deaf.answer_to("GET").map(|a| (a.status, a.body.len()));
         assert_eq!(got, None, "cut in the middle, {driver:?}");
@@ -177,10 +177,19 @@ fn every_wait_has_its_deadline() {
 fn large_answers_arrive_whole() {
     let server = Server::start();
     let mut client = server.client();
-    client.send(get("/echo") + &get("/big?bytes=30000000") + &get("/echo?text=after"));
-    assert_eq!(client.answer().status, 200);
-    assert_eq!(client.answer().body.len(), 30_000_002);
-    assert_eq!(client.answer().json()["text"], "after");
+    for pieces in ["", "&pieces=true"] {
+        for bytes in [10, 65_534, 65_535, 30_000_000] {
+            let big = get(&format!("/big?bytes={bytes}{pieces}"));
+            client.send(get("/echo") + &big + &get("/echo?text=after"));
+            assert_eq!(client.answer().status, 200);
+            let body = client.answer().body;
+            assert_eq!((body.len(), body[0], body[bytes], body[bytes + 1]), (bytes + 2, b'"', b'x', b'"'));
+            assert_eq!(client.answer().json()["text"], "after");
+            client.send(big.replace("GET", "HEAD"));
+            let head = client.answer_to("HEAD").unwrap();
+            assert_eq!(head.field("content-length"), Some(&*(bytes + 2).to_string()));
+        }
+    }
 }
 
 #[test]
