@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod clock;
 pub mod config;
+pub mod disk;
 pub mod error;
 pub mod id;
 pub mod process;

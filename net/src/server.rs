@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use workspace_core::Error;
 use workspace_core::config::Config;
+use workspace_core::disk::Usage;
 use workspace_core::runtime::Runtime;
 use workspace_core::runtime::namespace::{Launcher, Namespaces};
 use workspace_core::shard::mailbox::{Inbox, Mailbox, mailbox};
@@ -58,6 +59,7 @@ struct Shared {
     settings: Settings,
     peers: Vec<Mailbox<Shard>>,
     trash: flume::Sender<()>,
+    usage: Usage,
     stop: http::Stop,
     /// Dropped at SIGTERM.
     stopper: Mutex<Option<http::Stopper>>,
@@ -88,6 +90,13 @@ pub fn run(start: Start) -> i32 {
             return 1;
         }
     };
+    let usage = match Usage::start(&Path::new(DATA_DIR).join("sandboxes")) {
+        Ok(usage) => usage,
+        Err(error) => {
+            tracing::error!(%error, "the disk thread");
+            return 1;
+        }
+    };
     let (peers, inboxes): (Vec<_>, Vec<_>) = start.sockets.iter().map(|_| mailbox(MAILBOX_CALLS_MAX)).unzip();
     let (stopper, stop) = http::Stop::pair();
     let (recovering, recovered) = flume::bounded(1);
@@ -101,6 +110,7 @@ pub fn run(start: Start) -> i32 {
         store: store.clone(),
         peers,
         trash: trash.tell.clone(),
+        usage,
         left: AtomicUsize::new(0),
         stop,
         stopper: Mutex::new(Some(stopper)),
@@ -207,6 +217,7 @@ impl Core {
             blocks: blocks(&shared.ids, self.index, shared.peers.len()),
             blanks_max: (shared.config.pool_blanks as usize).div_ceil(shared.peers.len()),
             trash: shared.trash.clone(),
+            usage: shared.usage.clone(),
         });
         shard.serve(self.inbox);
         if self.index == 0 {

@@ -56,6 +56,7 @@ pub async fn shard(store: Store) -> Shard {
     };
     let (runtime, connector) = (Rc::new(NoRoom), Rc::new(NoRoom));
     let (trash, _) = flume::bounded(1);
+    let usage = workspace_core::disk::Usage::start(&std::env::temp_dir()).unwrap();
     let blocks = Blocks::shared();
     let shard = Shard::new(Parts {
         index: 0,
@@ -67,6 +68,7 @@ pub async fn shard(store: Store) -> Shard {
         blocks,
         blanks_max: 0,
         trash,
+        usage,
     });
     shard.serve(inbox);
     shard

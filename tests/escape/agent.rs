@@ -1,6 +1,6 @@
 //! N09, N11 to N14, N16: the agent is out of its commands' reach, and nothing of it leaks to them.
 
-use crate::case::{self, Case, Starter, USERS};
+use crate::case::{self, Case, Starter};
 use crate::program::{Lines, Program, nonce, program};
 use crate::weak::{Control, Weak, must_succeed};
 use serde_json::json;
@@ -19,7 +19,7 @@ const CGROUP_FS: [i64; 2] = [0x0027_e0eb, 0x6367_7270];
 #[test]
 fn n09_no_descriptor_leaks() {
     case::each(|case| {
-        for user in USERS {
+        for &user in case.users() {
             only_its_own(&case.attack(DESCRIPTORS, user, &[]));
         }
         for _ in 0..100 {
@@ -31,7 +31,7 @@ fn n09_no_descriptor_leaks() {
             let target = fs::read_link(entry.path()).unwrap_or_default().to_string_lossy().into_owned();
             let plain = ["socket:", "pipe:", "anon_inode:", "/dev/null", "/dev/pts/", "user:[", "pidfd:"];
             let is_plain = plain.iter().any(|kind| target.starts_with(kind));
-            let in_cgroups = rustix::fs::statfs(entry.path()).is_ok_and(|s| CGROUP_FS.contains(&(s.f_type as i64)));
+            let in_cgroups = rustix::fs::statfs(entry.path()).is_ok_and(|s| CGROUP_FS.contains(&s.f_type));
             let ours = target.contains(&case.id) || target.starts_with('/') && target.contains("/s/");
             let is_log = fs::metadata(entry.path()).is_ok_and(|m| m.is_file()) && entry.file_name() == "2";
             assert!(
@@ -61,7 +61,7 @@ fn only_its_own(lines: &Lines) {
 #[test]
 fn n11_the_agents_memory_is_closed() {
     case::each(|case| {
-        for user in USERS {
+        for &user in case.users() {
             let lines = case.attack(AGENT, user, &["memory"]);
             for step in ["ptrace_seize", "ptrace_attach", "mem", "vm_readv", "vm_writev", "kcmp"] {
                 lines.expect(step, DENIED);
@@ -83,7 +83,7 @@ fn n12_the_agent_is_not_steered() {
             format!("{status} {} {}", read("limits"), read("coredump_filter"))
         };
         let before = state();
-        for user in USERS {
+        for &user in case.users() {
             let lines = case.attack(AGENT, user, &["steer"]);
             for step in ["prlimit", "affinity", "priority", "ioprio", "scheduler"] {
                 lines.expect(step, DENIED);
@@ -123,7 +123,7 @@ fn answers_soon(case: &Case) {
 fn n13_the_agents_secrets_are_closed() {
     case::each(|case| {
         let data = case.server.data_dir().to_string_lossy().into_owned();
-        for user in USERS {
+        for &user in case.users() {
             let lines = case.attack(AGENT, user, &["secrets"]);
             for file in ["environ", "auxv"] {
                 let told = lines.get(file);
@@ -152,7 +152,7 @@ fn n13_the_agents_secrets_are_closed() {
 #[test]
 fn n14_programs_are_not_overwritten() {
     case::each(|case| {
-        for user in USERS {
+        for &user in case.users() {
             let (program, nonce) = (case.build(BINARIES), nonce());
             let body = json!({"command": program, "args": [nonce, "watch", "3"], "user": user});
             let lines = std::thread::scope(|scope| {
@@ -209,7 +209,7 @@ fn n16_other_processes_are_not_there() {
     case::each(|case| {
         let mut canary = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().expect("start the canary");
         let neighbour = crate::kit::processes().into_values().map(|p| p.pid).max().unwrap_or(1).to_string();
-        for user in USERS {
+        for &user in case.users() {
             let host = canary.id().to_string();
             let lines = case.attack(PIDS, user, &[&host, &neighbour]);
             for pid in [&host, &neighbour] {

@@ -57,6 +57,11 @@ fn n25_fork_bombs() {
             let (answer, lines) = burn(case, &[kind, "3"]);
             assert!(lines.find("limit") == Some("EAGAIN") || answer["exit_code"] != 0, "{answer:#}");
             assert!(agent.is_alive(), "the agent has died");
+            // What was daemonized lives on by contract; its owner ends it, even where no process more is given.
+            crate::kit::until("what is left of the bomb is ended", 10, || {
+                let body = json!({"command": "/bin/sh", "args": ["-c", "kill -KILL -1"], "timeout": 2000});
+                case.run_in(&case.id, &body).status == 200
+            });
             usable(case);
             let left = case.processes().len();
             assert!(left < 20, "{left} processes are left after {kind}");

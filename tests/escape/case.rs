@@ -14,9 +14,6 @@ use std::time::{Duration, Instant};
 /// Asked of neighbour and /health each second of an attack.
 const ANSWER_MS_MAX: u128 = 2000;
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// The users that commands can have.
-pub(crate) const USERS: [&str; 2] = ["user", "root"];
-
 /// Who started the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Starter {
@@ -111,6 +108,14 @@ fn watch(server: &Server, key: &str, neighbour: &str, done: &AtomicBool) -> Vec<
 }
 
 impl Case {
+    /// Whom commands can run as: with one id for all there is no root inside.
+    pub(crate) fn users(&self) -> &'static [&'static str] {
+        match self.starter {
+            Starter::Root => &["user", "root"],
+            Starter::Plain => &["user"],
+        }
+    }
+
     /// A request below `/api/v1/sandboxes`, with the key.
     #[track_caller]
     pub(crate) fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Response {
@@ -190,11 +195,7 @@ impl Case {
     /// PID 1 of the sandbox as the host sees it.
     #[track_caller]
     pub(crate) fn agent(&self) -> Process {
-        let inside = |p: &Process| {
-            let status = fs::read_to_string(format!("/proc/{}/status", p.pid)).unwrap_or_default();
-            status.lines().any(|l| l.starts_with("NSpid:") && l.ends_with("\t1"))
-        };
-        self.processes().into_iter().find(inside).expect("the sandbox's PID 1")
+        self.processes().into_iter().find(Process::is_init).expect("the sandbox's PID 1")
     }
 
     /// All that commands have printed in this case.

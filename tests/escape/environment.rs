@@ -1,6 +1,6 @@
 //! N15: an environment and a PATH that commands get never reach the trusted side.
 
-use crate::case::{self, USERS};
+use crate::case;
 use crate::kit::Server;
 use serde_json::json;
 use std::fs;
@@ -31,7 +31,7 @@ fn n15_hostile_variables_reach_the_command_alone() {
         assert_eq!(case.run_in(&case.id, &body).expect(200).json()["exit_code"], 0);
         let env: serde_json::Map<_, _> =
             HOSTILE.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-        for user in USERS {
+        for &user in case.users() {
             case.sh("user", "rm -f /workspace/marks/*");
             let body = json!({"command": "/usr/bin/id", "env": env, "user": user});
             let answer = case.run_in(&case.id, &body).expect(200).json();

@@ -1,6 +1,6 @@
 //! N01, N02: nobody inside is anybody on the host, and no program gives rights.
 
-use crate::case::{self, Case, Starter, USERS};
+use crate::case::{self, Case, Starter};
 use crate::kit::Process;
 use crate::program::{Program, program};
 use crate::weak::{Control, PLAIN_UID, Weak, must_succeed};
@@ -18,7 +18,7 @@ const FIRST_ID: u64 = 524_288;
 #[test]
 fn n01_real_root_is_not_inside() {
     case::each(|case| {
-        for user in USERS {
+        for &user in case.users() {
             let lines = case.attack(IDENTITY, user, &[]);
             lines.expect("core_pattern", &["EACCES", "EROFS", "EPERM"]);
         }
@@ -78,7 +78,7 @@ fn status(process: &Process, key: &str) -> Vec<u64> {
 #[test]
 fn n02_no_program_gives_rights() {
     case::each(|case| {
-        for user in USERS {
+        for &user in case.users() {
             let path = case.build(IDENTITY);
             // Owned by both users, with both bits, in both trees that commands can write to.
             let copies = ["/workspace/set-by-user", "/workspace/set-by-root"];

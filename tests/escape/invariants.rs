@@ -4,7 +4,7 @@
 //! kernel's global state what no other test changes.
 
 use crate::case::Case;
-use crate::kit::Host;
+use crate::kit::{Host, Server};
 use crate::program::nonce;
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +16,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 const GONE_S_MAX: u64 = 2;
 const LOG_BYTES_MAX: usize = 1 << 20;
+/// Longer than the launcher's pause between two things that it makes ahead.
+const REST: Duration = Duration::from_millis(400);
 const CLOCK_SLACK: Duration = Duration::from_secs(1);
 
 /// Kernel state of the whole machine.
@@ -61,7 +63,7 @@ impl Before {
         let watched = [secret, sibling, server, PathBuf::from("/usr/bin/env")];
         let process = Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().expect("start a canary process");
         Before {
-            host: Host::of(&case.server),
+            host: at_rest(&case.server),
             canaries: watched.map(|path| (path.clone(), look_at(&path))).into(),
             neighbour: neighbour(case),
             canary_text,
@@ -79,7 +81,7 @@ impl Before {
         Host::assert_back(&case.server, &self.host, GONE_S_MAX);
         assert!(self.process.try_wait().expect("look at the canary process").is_none(), "I1: a host process has ended");
         // I5
-        let grown = Host::of(&case.server).descriptors_grown(&self.host);
+        let grown = at_rest(&case.server).descriptors_grown(&self.host);
         assert!(grown.is_empty(), "I5: {grown:?}");
         let log = case.server.log();
         assert!(log.len() - self.log_bytes < LOG_BYTES_MAX, "I5: the log grew by {}", log.len() - self.log_bytes);
@@ -118,21 +120,37 @@ impl Drop for Before {
     }
 }
 
+/// Looks when server and launcher have made ahead what they make ahead: they open no more for a while.
+fn at_rest(server: &Server) -> Host {
+    let open = || [server.server_process(), server.launcher()].map(|p| p.map_or(0, |p| p.descriptors()));
+    let (mut last, mut since) = (open(), Instant::now());
+    crate::kit::until("server and launcher come to rest", 20, || {
+        let now = open();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        since.elapsed() > REST
+    });
+    Host::of(server)
+}
+
 /// Content and all that a writer would change.
 fn look_at(path: &Path) -> String {
     let meta = fs::symlink_metadata(path).expect("look at a canary");
     let mut hash = DefaultHasher::new();
     fs::read(path).expect("read a canary").hash(&mut hash);
     let (mode, owner) = (meta.mode(), (meta.uid(), meta.gid()));
-    format!("{:x} {mode:o} {owner:?} {} {} {}", hash.finish(), meta.nlink(), meta.mtime(), meta.mtime_nsec())
+    format!("{:x} {mode:o} {owner:?} {} {}", hash.finish(), meta.mtime(), meta.mtime_nsec())
 }
 
 /// The neighbour's file, and how many processes it has.
 fn neighbour(case: &Case) -> String {
-    let script = "md5sum /workspace/canary; stat -c '%a %u %g %h %Y %s' /workspace/canary; ls -A /workspace; ls -d /proc/[0-9]* | wc -l";
+    let script = "md5sum /workspace/canary; stat -c '%a %u %g %h %Y %s' /workspace/canary; ls -A /workspace; for p in /proc/[0-9]*; do read name < $p/comm && echo process $name; done";
     let body = serde_json::json!({"command": "/bin/sh", "args": ["-c", script]});
     let answer = case.api("POST", &format!("/{}/process/run", case.neighbour), Some(&body)).expect(200).json();
-    answer["stdout"].as_str().expect("stdout").to_owned()
+    let mut lines: Vec<&str> = answer["stdout"].as_str().expect("stdout").lines().collect();
+    lines.sort_unstable();
+    lines.join("\n")
 }
 
 fn kernel() -> BTreeMap<String, String> {
@@ -149,9 +167,8 @@ fn kernel() -> BTreeMap<String, String> {
     state.insert("interfaces".to_owned(), format!("{:?}", interfaces.unwrap_or_default()));
     let trouble =
         Command::new("dmesg").output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-    let trouble = trouble
-        .lines()
-        .filter(|l| ["BUG:", "Oops", "hung task", "general protection"].iter().any(|word| l.contains(word)));
+    let trouble =
+        trouble.lines().filter(|l| ["BUG:", "Oops", "hung task", "Call Trace"].iter().any(|word| l.contains(word)));
     state.insert("dmesg".to_owned(), trouble.collect::<Vec<_>>().join("\n"));
     state
 }

@@ -1,6 +1,6 @@
 //! N17 to N19: queues, Unix sockets and the network of the host and of neighbours are not there.
 
-use crate::case::{self, USERS};
+use crate::case;
 use crate::program::{Lines, Program, nonce, program};
 use crate::weak::{Control, Weak, must_succeed};
 use serde_json::json;
@@ -37,7 +37,7 @@ fn n17_queues_of_others_are_not_there() {
             let made = case.run_in(&case.neighbour, &body).expect(200).json();
             Lines::parse(IPC, &nonce, made["stdout"].as_str().expect("stdout")).complete().expect_all("", &["ok"]);
             assert!(path.starts_with("/workspace"));
-            for user in USERS {
+            for &user in case.users() {
                 for key in [&key, "5eed0002"] {
                     let lines = case.attack(IPC, user, &["look", key]);
                     for step in ["shm", "sem", "msg", "mq"] {
@@ -70,7 +70,7 @@ fn n18_unix_sockets_of_the_host_are_not_reached() {
     case::each(|case| {
         let data = case.server.data_dir().to_string_lossy().into_owned();
         let agents = format!("{data}/run/{}/sock", case.id);
-        for user in USERS {
+        for &user in case.users() {
             let names = [
                 abstract_name.as_str(),
                 &agents,
@@ -114,7 +114,7 @@ fn n19_the_hosts_network_is_not_there() {
             }
         }
         let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
-        for user in USERS {
+        for &user in case.users() {
             let lines = case.attack(NETWORK, user, &targets);
             lines.expect_all(
                 "connect_",

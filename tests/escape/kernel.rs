@@ -1,6 +1,6 @@
 //! N21 to N24: devices, control groups, kernel files and later mounts of the host are out of reach.
 
-use crate::case::{self, USERS};
+use crate::case;
 use crate::program::{Program, program};
 use crate::weak::{Control, Weak, must_succeed};
 use serde_json::json;
@@ -18,7 +18,7 @@ const DENIED: &[&str] = &["EPERM", "EACCES", "ENOENT", "EROFS", "ENXIO", "ENODEV
 #[test]
 fn n21_devices_are_a_short_list() {
     case::each(|case| {
-        for user in USERS {
+        for &user in case.users() {
             let dir = format!("/tmp/devices-{user}");
             case.sh(user, &format!("mkdir {dir}"));
             let lines = case.attack(DEVICES, user, &[&dir]);
@@ -51,7 +51,7 @@ fn n21_devices_are_a_short_list() {
 #[test]
 fn n22_control_groups_are_closed() {
     case::each(|case| {
-        for user in USERS {
+        for &user in case.users() {
             case.sh(user, "mkdir -p /tmp/cgroups");
             let lines = case.attack(CGROUPS, user, &["/tmp/cgroups"]);
             lines.expect("mount_cgroup", &["EPERM"]);
@@ -121,7 +121,7 @@ const PROC_FS: &str = "9fa0";
 fn n23_kernel_files_are_closed() {
     case::each(|case| {
         let list = "find /proc/sys -type f -writable 2>/dev/null | head -200 | sed 's/^/w:/'";
-        for user in USERS {
+        for &user in case.users() {
             let mut args: Vec<String> = WRITES.iter().map(|path| format!("w:{path}")).collect();
             args.extend(READS.iter().map(|path| format!("r:{path}")));
             let found = case.sh(user, list);

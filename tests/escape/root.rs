@@ -1,6 +1,6 @@
 //! N07, N08, N10: the root can't be left, by `..`, by links of /proc, by a working directory.
 
-use crate::case::{self, USERS};
+use crate::case;
 use crate::program::{Lines, Program, nonce, program};
 use crate::weak::{Control, Weak, must_succeed};
 use serde_json::json;
@@ -18,7 +18,7 @@ const DENIED: &[&str] = &["EACCES", "EPERM", "ENOENT"];
 fn n07_dots_end_at_the_sandboxes_root() {
     case::each(|case| {
         let secret = case.server.data_dir().parent().expect("parent").join("secret").to_string_lossy().into_owned();
-        for user in USERS {
+        for &user in case.users() {
             let dir = format!("/workspace/dots-{user}");
             case.sh(user, &format!("mkdir {dir}"));
             let lines = case.attack(ROOT, user, &["chroot", &dir, &secret]);
@@ -71,7 +71,7 @@ fn n07_a_directory_moved_away_leads_nowhere() {
 fn n08_links_of_proc_stay_inside() {
     case::each(|case| {
         let secret = case.server.data_dir().parent().expect("parent").join("secret").to_string_lossy().into_owned();
-        for user in USERS {
+        for &user in case.users() {
             let lines = case.attack(AGENT, user, &["links", &secret]);
             lines.expect_all("open_", &["EACCES", "EPERM", "ENOENT", "EIO", "EMPTY", "EINVAL"]);
             for link in ["root", "cwd", "exe", "maps", "mem", "environ", "fd", "map_files", "ns_mnt"] {
@@ -113,7 +113,7 @@ fn n10_a_hostile_working_directory_stays_inside() {
         tries.extend(fixed.map(str::to_owned));
         let root = case.sh("user", "stat -c %d:%i /");
         for cwd in &tries {
-            for user in USERS {
+            for &user in case.users() {
                 let script = "pwd -P; stat -c %d:%i .; stat -c %d:%i /; cd ../../../../../../../..; stat -c %d:%i .";
                 let body = json!({"command": "/bin/sh", "args": ["-c", script], "cwd": cwd, "user": user});
                 let answer = case.run_in(&case.id, &body);

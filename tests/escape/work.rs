@@ -1,6 +1,6 @@
 //! Under all these refusals ordinary work must go on: compilers, interpreters, debuggers, version control.
 
-use crate::case::{self, Starter, USERS};
+use crate::case::{self, Starter};
 use serde_json::json;
 
 /// The filter and the masks must leave work possible.
@@ -20,7 +20,7 @@ fn ordinary_work_goes_on() {
             ("c", "cd /tmp && echo 'int main(){return 0;}' > m.c && cc -g m.c -o m && ./m && echo good"),
             (
                 "git",
-                "cd /workspace && git init -q r && cd r && echo a > a && git add a && git -c user.name=a -c user.email=a@b commit -qm m && git log --format=good",
+                "cd /workspace && git init -q r && cd r && echo a > a && git add a && git -c user.name=a -c user.email=a@b commit -qm good && git log --format=%s",
             ),
             ("tar", "cd /workspace && tar cf t.tar r && mkdir x && tar xf t.tar -C x && test -f x/r/a && echo good"),
             (
@@ -37,7 +37,7 @@ fn ordinary_work_goes_on() {
             ),
         ];
         for (what, script) in scripts {
-            for user in USERS {
+            for &user in case.users() {
                 let answer = case.run(
                     user,
                     "/bin/sh",

@@ -60,6 +60,12 @@ impl Process {
         line.split_whitespace().nth(1)?.parse().ok()
     }
 
+    /// Whether it is PID 1 of its innermost pid namespace.
+    pub(crate) fn is_init(&self) -> bool {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        text.lines().any(|l| l.starts_with("NSpid:") && l.ends_with("\t1"))
+    }
+
     /// How many descriptors it has open.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)

@@ -9,6 +9,7 @@ use super::reap::Ended;
 use crate::spawner;
 use crate::spawner::enter::Gate;
 use crate::spawner::frame::{REPLY_BYTES, Reply};
+use crate::sys::newest::{Newest, Told};
 use crate::sys::spawn::{Step, fork};
 use crate::sys::watched::{Watched, watch};
 use rustix::io::Errno;
@@ -19,15 +20,18 @@ use rustix::process::{Pid, Signal};
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::sync::oneshot::{self, error::TryRecvError};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 /// Until a new spawner has entered its cgroups: on an idle host one entry may take 20 ms.
 const READY_WAIT: Duration = Duration::from_secs(5);
-/// Until a child has exec'd. Somebody inside may stop it on its way: then it stays stopped, without its spawner.
+/// Until a child has exec'd: under a CPU quota that busy commands use up, the spawner waits for its turn too.
 const REPLY_WAIT: Duration = Duration::from_secs(5);
+/// How often it is looked whether somebody inside has stopped the spawner, or the child on its way.
+const STOPPED_LOOK: Duration = Duration::from_millis(200);
 /// Until a killed spawner is gone.
 const END_WAIT: Duration = Duration::from_secs(1);
 
@@ -100,18 +104,48 @@ impl SpawnerLink {
 
     /// What it says about the leaf that it was told to enter.
     pub(crate) async fn entered(&self) -> Ready {
-        match timeout(READY_WAIT, self.reply()).await {
-            Ok(Ok(Reply { pid: 0, step: Step::Done, .. })) => Ready::Yes,
-            Ok(Ok(Reply { pid: 0, step: Step::Leaf, .. })) => Ready::NoLeaf,
+        match self.while_it_runs(self.reply(), READY_WAIT, None).await {
+            Ok(Reply { pid: 0, step: Step::Done, .. }) => Ready::Yes,
+            Ok(Reply { pid: 0, step: Step::Leaf, .. }) => Ready::NoLeaf,
             _ => Ready::No,
         }
     }
 
     /// Sends a request and waits for its reply. After an error it can't be used any more.
-    pub(crate) async fn ask(&self, request: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<Reply, Errno> {
-        let deadline = Instant::now() + REPLY_WAIT;
-        timeout_at(deadline, self.send(request, descriptors)).await.map_err(|_| Errno::TIMEDOUT)??;
-        timeout_at(deadline, self.reply()).await.map_err(|_| Errno::TIMEDOUT)?
+    pub(crate) async fn ask(
+        &self,
+        request: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+        newest: &Newest,
+    ) -> Result<Reply, Errno> {
+        let exchange = async {
+            self.send(request, descriptors).await?;
+            self.reply().await
+        };
+        self.while_it_runs(exchange, REPLY_WAIT, Some(newest)).await
+    }
+
+    /// Waits for `exchange`, but not longer than `limit`, and not for a spawner, or its newest child, that was stopped.
+    async fn while_it_runs(
+        &self,
+        exchange: impl Future<Output = Result<Reply, Errno>>,
+        limit: Duration,
+        newest: Option<&Newest>,
+    ) -> Result<Reply, Errno> {
+        let mut exchange = pin!(exchange);
+        let start = Instant::now();
+        loop {
+            if let Ok(result) = timeout(STOPPED_LOOK, exchange.as_mut()).await {
+                return result;
+            }
+            let child_is_stopped = match newest.map(Newest::look) {
+                Some(Told::Pid(pid)) => is_stopped(pid),
+                _ => false,
+            };
+            if child_is_stopped || is_stopped(self.pid) || start.elapsed() > limit {
+                return Err(Errno::TIMEDOUT);
+            }
+        }
     }
 
     async fn send(&self, request: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
@@ -147,6 +181,13 @@ impl SpawnerLink {
         }
         Reply::parse(bytes).ok_or(Errno::BADMSG)
     }
+}
+
+/// Whether a signal has stopped this process. The third field of /proc/PID/stat; unknown is no.
+fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.iter().rposition(|byte| *byte == b')').map_or(0, |at| at + 1);
+    matches!(stat.get(after_name..), Some([b' ', b'T' | b't', ..]))
 }
 
 impl Forked {

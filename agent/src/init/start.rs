@@ -145,7 +145,7 @@ impl Starter {
         let stdio = job.stdio.each_ref().map(|fd| fd.as_fd());
         let descriptors: Vec<BorrowedFd<'_>> = stdio.into_iter().chain(next.as_ref().map(Leaf::procs)).collect();
         self.gate.newest.none();
-        let Ok(reply) = spawner.ask(&request, &descriptors).await else {
+        let Ok(reply) = spawner.ask(&request, &descriptors, &self.gate.newest).await else {
             self.give_back(next);
             let leaf = self.end_spawner().await;
             return match self.newest().await {

@@ -74,6 +74,25 @@ fn a_spawner_that_is_killed_is_made_again_and_in_the_end_done_without() {
 }
 
 #[test]
+fn a_spawner_that_is_stopped_is_replaced_at_once() {
+    with(Options::default(), async |mut sandbox| {
+        let mut client = sandbox.first_link().await;
+        client.shell("true").await;
+        for _ in 0..2 {
+            let script = "for f in /proc/[0-9]*; do [ \"$(cat $f/comm)\" = spawner ] && kill -STOP ${f#/proc/}; done; echo stopped";
+            let mut request = shell(script);
+            request.root = true;
+            assert_eq!(client.run(&request).await.text(), "stopped\n");
+            let start = Instant::now();
+            assert_eq!(client.shell("echo alive").await.text(), "alive\n");
+            assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+        }
+        // The stopped ones are gone.
+        assert_eq!(sandbox.others().len(), 1);
+    });
+}
+
+#[test]
 fn a_full_sandbox_still_runs_what_cleans_it_up() {
     with(Options { pids: Some(30), ..Options::default() }, async |mut sandbox| {
         let mut client = sandbox.first_link().await;

@@ -65,7 +65,7 @@ impl Shard {
         }
         let agent = self.agent(&slot).await?;
         let request = command::request(&slot.record.borrow(), command);
-        agent.run(request).await
+        self.within_disk(&slot, agent.run(request)).await
     }
 
     /// The runtime says that a sandbox's first process has ended.

@@ -9,6 +9,7 @@
 
 mod blocks;
 mod command;
+mod disk;
 mod drive;
 pub mod mailbox;
 mod pool;
@@ -20,6 +21,7 @@ pub use blocks::Blocks;
 pub use recover::Recovery;
 
 use crate::agent::Connector;
+use crate::disk::Usage;
 use crate::error::{Error, Reason};
 use crate::id::SandboxId;
 use crate::process::{Finished, RunCommand};
@@ -77,6 +79,7 @@ struct Inner {
     pool: RefCell<Pool>,
     deadlines: RefCell<Deadlines>,
     trash: flume::Sender<()>,
+    usage: Usage,
 }
 
 /// What a shard is made of.
@@ -99,6 +102,8 @@ pub struct Parts {
     pub blanks_max: usize,
     /// Told when files were moved to the trash.
     pub trash: flume::Sender<()>,
+    /// Shared by all.
+    pub usage: Usage,
 }
 
 impl Shard {
@@ -116,6 +121,7 @@ impl Shard {
             pool: RefCell::new(Pool::new(parts.blanks_max)),
             deadlines: RefCell::default(),
             trash: parts.trash,
+            usage: parts.usage,
         }))
     }
 

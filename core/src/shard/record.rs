@@ -132,10 +132,10 @@ pub(super) fn told(identity: &Identity) -> launcher::Identity {
     }
 }
 
-/// Disk use is not bounded by this runtime yet, and says so.
+/// Disk use is measured and acted upon (`disk.rs`), not kept by the kernel.
 pub(super) fn enforced(of: &launcher::Enforced) -> Enforced {
     let hard = |is: bool| if is { Enforcement::Hard } else { Enforcement::None };
-    Enforced { memory: hard(of.memory), cpu: hard(of.cpu), pids: hard(of.pids), disk: Enforcement::None }
+    Enforced { memory: hard(of.memory), cpu: hard(of.cpu), pids: hard(of.pids), disk: Enforcement::Soft }
 }
 
 fn random() -> [u8; 20] {

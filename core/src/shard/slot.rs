@@ -10,6 +10,9 @@ use crate::store::Record;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+/// Commands of one sandbox that can be told of a full disk at once; more are told at the next look.
+const COMMANDS_MAX: usize = 1024;
+
 /// One sandbox of this shard.
 pub(super) struct Slot {
     /// Only `Shard::event` steps it.
@@ -30,6 +33,12 @@ pub(super) struct Slot {
     pub(super) settled: RefCell<Option<Reply<()>>>,
     /// It runs from a start on, not from a create.
     pub(super) adopted: Cell<bool>,
+    /// Commands that run now.
+    pub(super) running: Cell<u32>,
+    /// Its disk use is looked at.
+    pub(super) watched: Cell<bool>,
+    /// A word for each command that must end for want of space.
+    pub(super) full: (flume::Sender<()>, flume::Receiver<()>),
     /// Why its first process ended; the sender is dropped when that is told.
     ended: (RefCell<Option<flume::Sender<()>>>, flume::Receiver<()>),
     why: RefCell<Option<String>>,
@@ -48,6 +57,9 @@ impl Slot {
             deletes: RefCell::default(),
             settled: RefCell::default(),
             adopted: Cell::new(false),
+            running: Cell::new(0),
+            watched: Cell::new(false),
+            full: flume::bounded(COMMANDS_MAX),
             ended: (RefCell::new(Some(alive)), ended),
             why: RefCell::default(),
         })

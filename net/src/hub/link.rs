@@ -26,6 +26,9 @@ use workspace_proto::{Message, PROTOCOL, method};
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const FRAME_BYTES_MAX: u32 = 64 << 10;
+/// What small unread DATA frames may add up to before h2 takes them for an attack and ends the link: a command that
+/// prints a byte at a time is none. Bounds what a hostile agent can make the server hold beyond the windows.
+const UNREAD_FRAMES_BUDGET: usize = 32 << 20;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
 
@@ -67,6 +70,7 @@ impl Link {
             .max_header_list_size(HEADER_BYTES_MAX)
             .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
             .enable_push(false)
+            .data_frame_budget(UNREAD_FRAMES_BUDGET)
             .handshake::<_, Bytes>(stream)
             .await
             .map_err(lost)?;
@@ -201,10 +205,19 @@ pub(super) fn grpc_status(headers: &HeaderMap) -> Option<u32> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
-/// What the agent refused. Status 8 is RESOURCE_EXHAUSTED: too many commands at once.
+/// What the agent refused, by its gRPC status: 8 RESOURCE_EXHAUSTED, 9 FAILED_PRECONDITION, 14 UNAVAILABLE.
 pub(super) fn refused(status: Option<u32>) -> Error {
     match status {
         Some(8) => Error::new(Reason::RateLimited, "this sandbox runs as many commands as it may; wait for one to end"),
+        Some(9) => Error::new(
+            Reason::InvalidParameter,
+            "user: this server has one id for each sandbox, so there is no root in it; run the server as root, or give its user a range in /etc/subuid",
+        )
+        .details("user"),
+        Some(14) => Error::new(
+            Reason::ProcessExecutionFailed,
+            "it is not known whether the command was started: something inside the sandbox stopped what starts commands",
+        ),
         status => nonsense(format!("grpc-status {status:?}")),
     }
 }
