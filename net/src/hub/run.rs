@@ -13,25 +13,15 @@ use workspace_proto::method;
 /// What a lost sandbox leaves as exit code: as if killed, never a made-up success.
 const LOST_EXIT_CODE: i32 = 128 + 9;
 
-/// gRPC's number; the agent gives it to a command for root where the sandbox has a single id.
-const FAILED_PRECONDITION: u32 = 9;
-
-fn no_root() -> Error {
-    let message = "this server has one id for all: commands run as \"user\", none as \"root\"; \
-        start it as root, or give its user a range in /etc/subuid";
-    Error::new(Reason::InvalidParameter, message)
-}
-
 /// Runs a command and collects its output. Dropping the future resets the stream, which kills the command's tree.
 pub(super) async fn run(requests: SendRequest<Bytes>, request: RunRequest) -> Result<Finished, Error> {
     let mut collected = Collected::new(request.output_bytes_max);
     let response = open_stream(requests, method::RUN, &request).await?;
-    let root = request.root;
     drop(request);
     let response = response.await.map_err(lost)?;
     let status = grpc_status(response.headers());
     if response.status() != StatusCode::OK || status.is_some() {
-        return Err(if root && status == Some(FAILED_PRECONDITION) { no_root() } else { refused(status) });
+        return Err(refused(status));
     }
     let mut body = response.into_body();
     let mut decoder = Decoder::default();
