@@ -89,6 +89,11 @@ impl Server {
         stopped.map_or(Ok(()), Err)
     }
 
+    /// For threads that ask on while the unit dies and comes back: looks once where it listens now.
+    pub(crate) fn find_again(&self) {
+        self.look_for_address();
+    }
+
     fn look_for_address(&self) -> bool {
         let Ok(text) = fs::read_to_string(self.data_dir.join("http.address")) else { return false };
         let Ok(address) = text.trim().parse::<SocketAddr>() else { return false };

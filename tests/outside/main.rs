@@ -17,5 +17,6 @@ mod run;
 mod run_end;
 mod shutdown;
 mod spine;
+mod storm;
 mod wire;
 mod workload;
