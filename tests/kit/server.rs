@@ -48,6 +48,7 @@ impl Server {
             refuse_io_uring: false,
             subordinate_ids: None,
             disk_bytes: None,
+            descriptors_max: None,
         }
     }
 

@@ -18,5 +18,6 @@ mod run_end;
 mod shutdown;
 mod spine;
 mod storm;
+mod stuck;
 mod wire;
 mod workload;
