@@ -190,13 +190,20 @@ impl<I> Call<I> {
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 pub struct Nothing {}
 
-/// An answer in bytes.
-#[derive(Debug)]
-pub struct Reply {
-    /// The media type.
-    pub content_type: &'static str,
+/// An answer in bytes, always JSON.
+pub enum Reply {
     /// The whole body.
-    pub body: Bytes,
+    Whole(Bytes),
+    /// A body that is never in memory as a whole.
+    Pieces(Box<dyn Pieces>),
+}
+
+/// A body whose length is known and whose bytes are made when they are sent.
+pub trait Pieces {
+    /// Of what is still to be written.
+    fn bytes(&self) -> u64;
+    /// Appends the next piece, of bounded length; false where all had been written.
+    fn write_next(&mut self, out: &mut Vec<u8>) -> bool;
 }
 
 /// What an operation answers.
@@ -216,7 +223,7 @@ impl<T: Serialize + JsonSchema> Output for Json<T> {
         let mut body = Vec::with_capacity(1024);
         serde_json::to_writer(&mut body, &self.0)
             .map_err(|e| Error::new(Reason::Internal, "the answer could not be written").source(e))?;
-        Ok(Reply { content_type: "application/json", body: body.into() })
+        Ok(Reply::Whole(body.into()))
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
@@ -230,7 +237,7 @@ pub struct Ready(pub Bytes);
 
 impl Output for Ready {
     fn reply(self) -> Result<Reply, Error> {
-        Ok(Reply { content_type: "application/json", body: self.0 })
+        Ok(Reply::Whole(self.0))
     }
 
     fn schema(_: &mut SchemaGenerator) -> Option<Schema> {

@@ -255,7 +255,7 @@ fn edge(config: &Config, address: SocketAddr) -> Result<http::Settings, String> 
         allowed_origins: config.allowed_origins.clone(),
         allowed_hosts: config.allowed_hosts.clone(),
         api_keys,
-        deadlines: http::Deadlines::default(),
+        ..http::Settings::default()
     })
 }
 

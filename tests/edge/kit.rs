@@ -1,7 +1,7 @@
 //! A server on a thread of its own, a client that speaks bytes, and operations that only tests need.
 
 use crate::shard::{Stored, shard};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -240,6 +240,49 @@ impl Operation for Echo {
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Size {
     bytes: u64,
+    #[serde(default)]
+    pieces: bool,
+}
+
+/// A JSON string of so many x, whole or made while it is sent.
+struct Xs(Size);
+
+impl Output for Xs {
+    fn reply(self) -> Result<Reply, Error> {
+        if self.0.pieces {
+            return Ok(Reply::Pieces(Box::new(XsLeft { quote: true, xs: self.0.bytes })));
+        }
+        Ok(Reply::Whole(format!("\"{}\"", "x".repeat(self.0.bytes as usize)).into()))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<String>())
+    }
+}
+
+struct XsLeft {
+    quote: bool,
+    xs: u64,
+}
+
+impl Pieces for XsLeft {
+    fn bytes(&self) -> u64 {
+        self.xs + 2
+    }
+
+    fn write_next(&mut self, out: &mut Vec<u8>) -> bool {
+        if std::mem::take(&mut self.quote) {
+            out.push(b'"');
+            return true;
+        }
+        let piece = self.xs.min(50_000);
+        out.extend_from_slice("x".repeat(piece as usize).as_bytes());
+        self.xs -= piece;
+        if self.xs == 0 && piece > 0 {
+            out.push(b'"');
+        }
+        piece > 0
+    }
 }
 
 /// Answers with many bytes.
@@ -253,10 +296,10 @@ impl Operation for Big {
     const EFFECT: Effect = Effect::Read;
     const ERRORS: &'static [Reason] = &[];
     type Input = Size;
-    type Output = Json<String>;
+    type Output = Xs;
 
-    async fn call(_: &Shard, call: Call<Size>) -> Result<Json<String>, Error> {
-        Ok(Json("x".repeat(call.input.bytes as usize)))
+    async fn call(_: &Shard, call: Call<Size>) -> Result<Xs, Error> {
+        Ok(Xs(call.input))
     }
 }
 

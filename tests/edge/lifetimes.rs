@@ -166,7 +166,7 @@ fn every_wait_has_its_deadline() {
         // It asks for much and reads nothing.
         let mut deaf = server.client();
         rustix::net::sockopt::set_socket_recv_buffer_size(&deaf.stream, 64 << 10).unwrap();
-        deaf.send(get("/big?bytes=12000000"));
+        deaf.send(get("/big?bytes=12000000&pieces=true"));
         std::thread::sleep(Duration::from_millis(1500));
         let got = deaf.answer_to("GET").map(|a| (a.status, a.body.len()));
         assert_eq!(got, None, "cut in the middle, {driver:?}");
@@ -177,10 +177,19 @@ fn every_wait_has_its_deadline() {
 fn large_answers_arrive_whole() {
     let server = Server::start();
     let mut client = server.client();
-    client.send(get("/echo") + &get("/big?bytes=30000000") + &get("/echo?text=after"));
-    assert_eq!(client.answer().status, 200);
-    assert_eq!(client.answer().body.len(), 30_000_002);
-    assert_eq!(client.answer().json()["text"], "after");
+    for pieces in ["", "&pieces=true"] {
+        for bytes in [10, 65_534, 65_535, 30_000_000] {
+            let big = get(&format!("/big?bytes={bytes}{pieces}"));
+            client.send(get("/echo") + &big + &get("/echo?text=after"));
+            assert_eq!(client.answer().status, 200);
+            let body = client.answer().body;
+            assert_eq!((body.len(), body[0], body[bytes], body[bytes + 1]), (bytes + 2, b'"', b'x', b'"'));
+            assert_eq!(client.answer().json()["text"], "after");
+            client.send(big.replace("GET", "HEAD"));
+            let head = client.answer_to("HEAD").unwrap();
+            assert_eq!(head.field("content-length"), Some(&*(bytes + 2).to_string()));
+        }
+    }
 }
 
 #[test]
@@ -206,4 +215,24 @@ fn a_stop_lets_requests_end() {
     eventually("it runs", || waiting(b'i') == 1);
     assert_eq!(server.join().cut, 1);
     assert!(stuck.closed(Duration::from_secs(5)));
+}
+
+#[test]
+fn one_connection_too_many_is_told_so() {
+    let server = Server::with(Driver::Uring, Settings { connections_max: 8, ..Settings::default() }, EDGE);
+    let mut clients: Vec<Client> = (0..8).map(|_| server.client()).collect();
+    for client in &mut clients {
+        client.send(get("/echo"));
+        assert_eq!(client.answer().status, 200);
+    }
+    let mut more = server.client();
+    let answer = more.answer();
+    assert_eq!((answer.status, answer.code(), answer.field("retry-after")), (503, 1008, Some("1")));
+    assert!(more.closed(Duration::from_secs(5)));
+    clients.pop();
+    eventually("the place is free", || {
+        let mut client = server.client();
+        client.send(get("/echo"));
+        client.answer_to("GET").is_some_and(|answer| answer.status == 200)
+    });
 }

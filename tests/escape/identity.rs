@@ -2,7 +2,7 @@
 
 use crate::case::{self, Case, Starter};
 use crate::kit::Process;
-use crate::program::{Program, program};
+use crate::program::{Lines, Program, nonce, program};
 use crate::weak::{Control, PLAIN_UID, Weak, must_succeed};
 use serde_json::json;
 use std::fs;
@@ -83,18 +83,20 @@ fn n02_no_program_gives_rights() {
             // Owned by both users, with both bits, in both trees that commands can write to.
             let copies = ["/workspace/set-by-user", "/workspace/set-by-root"];
             case.sh("user", &format!("cp {path} {0} && chmod 6755 {0}", copies[0]));
-            let by_root = format!("cp {path} {0} && chmod 6755 {0}", copies[1]);
-            let made = case.run("root", "/bin/sh", &["-c", &by_root]);
-            assert!(made["exit_code"] == 0 || case.starter == Starter::Plain, "{made:#}");
-            for program in [path.as_str()].iter().chain(&copies) {
-                let nonce = crate::program::nonce();
-                let answer = case.run(user, program, &[&nonce]);
-                let lines =
-                    crate::program::Lines::parse(IDENTITY, &nonce, answer["stdout"].as_str().unwrap_or_default());
-                if made["exit_code"] != 0 && *program == copies[1] {
-                    continue;
+            let by_root = json!({"command": "/bin/sh", "args": ["-c", format!("cp {path} {0} && chmod 6755 {0}", copies[1])], "user": "root"});
+            let made = case.run_in(&case.id, &by_root);
+            let mut programs = vec![path.as_str(), copies[0]];
+            match case.starter {
+                Starter::Root => {
+                    assert_eq!(made.expect(200).json()["exit_code"], 0);
+                    programs.push(copies[1]);
                 }
-                let lines = lines.complete();
+                Starter::Plain => assert_eq!(made.expect(400).json()["code"], 1002),
+            }
+            for program in programs {
+                let nonce = nonce();
+                let answer = case.run(user, program, &[&nonce]);
+                let lines = Lines::parse(IDENTITY, &nonce, answer["stdout"].as_str().unwrap_or_default()).complete();
                 lines.expect("real_is_effective", &["1"]);
                 rights(&lines, user, case.starter);
             }
@@ -118,7 +120,7 @@ fn n02_no_program_gives_rights() {
     must_succeed(lines, "set-uid programs", |lines| lines.find("real_is_effective") == Some("0"));
 }
 
-fn rights(lines: &crate::program::Lines, user: &str, starter: Starter) {
+fn rights(lines: &Lines, user: &str, starter: Starter) {
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         let told = lines.get(set);
         let held = told.trim_start_matches('=').trim().trim_end_matches('|').trim();

@@ -167,8 +167,7 @@ fn kernel() -> BTreeMap<String, String> {
     state.insert("interfaces".to_owned(), format!("{:?}", interfaces.unwrap_or_default()));
     let trouble =
         Command::new("dmesg").output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-    let trouble =
-        trouble.lines().filter(|l| ["BUG:", "Oops", "hung task", "Call Trace"].iter().any(|word| l.contains(word)));
+    let trouble = trouble.lines().filter(|l| ["BUG:", "Oops", "hung task"].iter().any(|word| l.contains(word)));
     state.insert("dmesg".to_owned(), trouble.collect::<Vec<_>>().join("\n"));
     state
 }

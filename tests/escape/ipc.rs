@@ -63,7 +63,7 @@ fn n18_unix_sockets_of_the_host_are_not_reached() {
     if crate::kit::needs_root() {
         return;
     }
-    let name = format!("workspace-escape-{}", nonce());
+    let name = format!("escape-{}", nonce());
     let address = SocketAddr::from_abstract_name(&name).expect("a name");
     let _listener = UnixListener::bind_addr(&address).expect("listen");
     let abstract_name = format!("@{name}");

@@ -94,3 +94,10 @@ const fn put(file: &mut [u8], at: usize, bytes: &[u8]) {
         i += 1;
     }
 }
+
+pub(crate) const printed: &[&[u8]] = &[
+    b"plain\n",
+    b"\0\x01\x08\t\x0c\r\x1f \"\\/\x7f",
+    "é€😀\u{2028}\u{feff}".as_bytes(),
+    b"\xe2\x82 \xf0\x9f\x98 \xc0\xaf \xed\xa0\x80 \xff",
+];

@@ -36,4 +36,4 @@ macro_rules! fuzz {
     ($($name:ident)*) => { $(#[test] fn $name() { run(targets::$name, corpus::$name); })* };
 }
 
-fuzz! { head framing chunked query json fields base64_url grpc_frame record database_file }
+fuzz! { head framing chunked query json fields base64_url printed grpc_frame record database_file }

@@ -9,6 +9,7 @@ use workspace_proto::agent::{HelloRequest, RunEvent};
 use workspace_proto::grpc_frame;
 use workspace_server::wire::chunked;
 use workspace_server::wire::head::{HEAD_BYTES_MAX, Progress, Scan};
+use workspace_server::wire::printed::{Encoding, Printed};
 use workspace_server::wire::{
     base64, fields as wire_fields, framing as wire_framing, json as wire_json, query as wire_query,
 };
@@ -174,4 +175,20 @@ pub(crate) fn record(input: &[u8]) {
 pub(crate) fn database_file(input: &[u8]) {
     let whole = workspace_core::store::check::is_whole(input);
     assert!(whole || input != crate::corpus::database_file[0], "the smallest database is whole");
+}
+
+/// As a JSON string, what was printed is what a lossy reader sees, and as long as was said.
+pub(crate) fn printed(input: &[u8]) {
+    for encoding in [Encoding::Utf8, Encoding::Base64] {
+        let mut printed = Printed::new(input.to_vec(), encoding);
+        let (length, mut json) = (printed.json_bytes(), vec![b'"']);
+        while printed.write_next(&mut json) {}
+        json.push(b'"');
+        assert_eq!(json.len() as u64, length + 2);
+        let text: String = serde_json::from_slice(&json).unwrap();
+        match encoding {
+            Encoding::Utf8 => assert_eq!(text, String::from_utf8_lossy(input)),
+            Encoding::Base64 => assert_eq!(text, base64::encode(input)),
+        }
+    }
 }

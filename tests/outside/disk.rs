@@ -37,3 +37,19 @@ fn a_full_disk_is_507_and_loses_nothing() {
     let id = server.create(json!({"name": "room again"}));
     assert_eq!(server.sh(&id, "echo well"), "well");
 }
+
+#[test]
+fn a_command_that_fills_its_sandbox_is_ended_and_room_can_be_made() {
+    let server = Server::start();
+    let id = server.create(json!({"resources": {"disk_bytes": 16 << 20}}));
+    let path = format!("/api/v1/sandboxes/{id}/process/run");
+    let fill =
+        json!({"command": "sh", "args": ["-c", "dd if=/dev/zero of=big bs=1M count=64 2>/dev/null; sleep 7009"]});
+    let error = server.post(&path, &fill).expect_error(507, 3008);
+    assert!(error["message"].as_str().is_some_and(|text| text.contains("disk_bytes")), "{error}");
+    let left = || server.own_processes().iter().any(|process| process.command_line().contains("sleep 7009"));
+    crate::kit::until("the command was ended with its tree", 5, || !left());
+    assert_eq!(server.sh(&id, "rm big; echo room"), "room");
+    let sandbox = server.get(&format!("/api/v1/sandboxes/{id}")).json();
+    assert_eq!(sandbox["resources"]["enforced"]["disk"], "soft");
+}

@@ -12,6 +12,7 @@ mod disk;
 mod framing;
 mod leaks;
 mod openapi;
+mod pool;
 mod rootless;
 mod run;
 mod run_end;

@@ -45,6 +45,9 @@ fn an_ordinary_user_can_serve_sandboxes() {
         ),
         "lo\nuser\nno"
     );
+    let path = format!("/api/v1/sandboxes/{id}/process/run");
+    let error = server.post(&path, &json!({"command": "id", "user": "root"})).expect_error(400, 1002);
+    assert!(error["message"].as_str().is_some_and(|text| text.contains("/etc/subuid")), "it names the way: {error}");
     let timed = server.run(
         &id,
         json!({"command": "sh", "args": ["-c", "setsid sleep 9001 & sleep 9001"], "timeout": 300, "partial": true}),

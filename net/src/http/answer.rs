@@ -2,15 +2,19 @@
 
 use super::clock::{Clock, RequestId};
 use crate::failure::Refusal;
+use crate::operation::Reply;
 use bytes::Bytes;
 use serde::Serialize;
 
+/// More than a head takes in most answers.
+const HEAD_BYTES: usize = 384;
+/// A body up to this length is copied behind its head, so that both go in one write.
+pub(super) const COPIED_BYTES_MAX: usize = 64 << 10;
+
 /// An answer, ready to be written.
-#[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) content_type: &'static str,
-    pub(super) body: Bytes,
+    pub(super) body: Reply,
     /// The header Allow.
     pub(super) allow: Option<String>,
     /// The stable number of the failure, 0 of success.
@@ -54,28 +58,31 @@ impl Answer {
             retryable: error.reason.retryable(),
             request_id: request_id.as_str(),
         };
-        let body = serde_json::to_vec(&body).unwrap_or_default().into();
+        let body = Reply::Whole(serde_json::to_vec(&body).unwrap_or_default().into());
         let code = error.reason.code();
-        Answer { status: refusal.status, content_type: "application/json", body, allow: refusal.allow, code }
+        Answer { status: refusal.status, body, allow: refusal.allow, code }
     }
 
     /// 204, perhaps with Allow.
     pub(super) fn empty(allow: Option<String>) -> Answer {
-        Answer { status: 204, content_type: "", body: Bytes::new(), allow, code: 0 }
+        Answer { status: 204, body: Reply::Whole(Bytes::new()), allow, code: 0 }
     }
 }
 
 /// Writes the head of `answer`; the body is the caller's, who knows whether it is worth a copy.
 pub(super) fn write_head(out: &mut Vec<u8>, clock: &Clock, answer: &Answer, frame: &Frame<'_>) {
-    out.reserve(384 + if answer.body.len() <= 64 << 10 { answer.body.len() } else { 0 });
+    let length = match &answer.body {
+        Reply::Whole(body) => body.len() as u64,
+        Reply::Pieces(pieces) => pieces.bytes(),
+    };
+    out.reserve(HEAD_BYTES + if length <= COPIED_BYTES_MAX as u64 { length as usize } else { 0 });
     status_line(out, answer.status);
     out.extend_from_slice(b"x-content-type-options: nosniff\r\nvary: origin\r\ndate: ");
     out.extend_from_slice(&clock.date());
     field(out, b"\r\nx-request-id: ", frame.request_id.as_str());
     if answer.status != 204 {
-        field(out, b"content-type: ", answer.content_type);
-        out.extend_from_slice(b"content-length: ");
-        decimal(out, answer.body.len() as u64);
+        out.extend_from_slice(b"content-type: application/json\r\ncontent-length: ");
+        decimal(out, length);
         out.extend_from_slice(b"\r\n");
     }
     match answer.status {

@@ -7,7 +7,7 @@
 //! ```
 //! Answers collect in the output and are sent when nothing whole is left to answer, so pipelined requests share a write.
 
-use super::answer::{Answer, Frame, write_head};
+use super::answer::{Answer, COPIED_BYTES_MAX, Frame, write_head};
 use super::body::{self, Stop};
 use super::peers::Peer;
 use super::route::Found;
@@ -108,17 +108,26 @@ async fn exchange(app: &App, wire: &mut Wire<'_>) -> Next {
 async fn reply(app: &App, wire: &mut Wire<'_>, request: &Request<'_>, answer: Answer) -> Next {
     write_head(&mut wire.out, &app.clock, &answer, &request.frame);
     log(request, answer.status, answer.code);
-    if !request.frame.head_only {
-        if answer.body.len() <= OUT_BYTES_MAX {
-            wire.out.extend_from_slice(&answer.body);
-        } else if wire.flush_with(&answer.body).await.is_err() {
-            return Next::Gone;
-        }
-    }
-    if wire.out.len() > OUT_BYTES_MAX && wire.flush().await.is_err() {
+    let body = if request.frame.head_only { Reply::Whole(Bytes::new()) } else { answer.body };
+    if send_body(wire, body).await.is_err() {
         return Next::Gone;
     }
     if request.frame.keep_alive { Next::Keep } else { Next::Close }
+}
+
+async fn send_body(wire: &mut Wire<'_>, body: Reply) -> Result<(), Gone> {
+    match body {
+        Reply::Whole(body) if body.len() <= COPIED_BYTES_MAX => wire.out.extend_from_slice(&body),
+        Reply::Whole(body) => wire.flush_with(&body).await?,
+        Reply::Pieces(mut pieces) => {
+            while pieces.write_next(&mut wire.out) {
+                if wire.out.len() > OUT_BYTES_MAX {
+                    wire.flush().await?;
+                }
+            }
+        }
+    }
+    if wire.out.len() > OUT_BYTES_MAX { wire.flush().await } else { Ok(()) }
 }
 
 /// The next head, decoded; `None` where the peer has gone or idled too long.
@@ -175,8 +184,8 @@ fn misframed(app: &App, wire: &mut Wire<'_>, bad: Bad, head_only: bool) -> Next 
     let request = Request { entry: None, sandbox: None, frame, started: Instant::now() };
     let answer = Answer::refusal(Refusal::request(bad.status, bad.message), &request.frame.request_id);
     write_head(&mut wire.out, &app.clock, &answer, &request.frame);
-    if !head_only {
-        wire.out.extend_from_slice(&answer.body);
+    if let (Reply::Whole(body), false) = (&answer.body, head_only) {
+        wire.out.extend_from_slice(body);
     }
     log(&request, answer.status, answer.code);
     Next::Close
@@ -222,9 +231,8 @@ async fn answer<'h>(
     let idempotency = idempotency(head, caller, &received).map_err(Refusal::from)?;
     let _slot = Slot::take(app, entry, request.sandbox).map_err(Refusal::from)?;
     let future = (entry.invoke)(&app.shard, Arguments { sandbox: request.sandbox, form, idempotency });
-    let reply = run(wire, entry, future).await?.map_err(|error| checked(entry, error))?;
-    let Reply { content_type, body } = reply;
-    Ok(Answer { status: entry.status, content_type, body, allow: None, code: 0 })
+    let body = run(wire, entry, future).await?.map_err(|error| checked(entry, error))?;
+    Ok(Answer { status: entry.status, body, allow: None, code: 0 })
 }
 
 /// Everything that is decided by the head alone, before a byte of the body is asked for.

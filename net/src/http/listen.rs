@@ -1,10 +1,10 @@
 //! How connections come to a core, and how all of them end.
 //!
 //! The listener is watched, and accepted from by a direct call: a dropped wait loses no connection. Out of descriptors,
-//! the connection that idles longest ends and the loop sleeps instead of spinning.
+//! the connections that idle longest end and the loop sleeps instead of spinning.
 
 use super::peers::Peer;
-use super::{App, CONNECTIONS_MAX, connection};
+use super::{App, connection};
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use monoio::net::{TcpStream, UnixStream};
@@ -85,7 +85,7 @@ pub async fn serve(listener: std::net::TcpListener, app: Rc<App>, stop: Stop) ->
 fn accept_burst(listener: &std::net::TcpListener, app: &Rc<App>) -> bool {
     for _ in 0..BURST_MAX {
         match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok(socket) if app.peers.count() >= CONNECTIONS_MAX => {
+            Ok(socket) if app.peers.count() >= app.settings.connections_max => {
                 let _ = send(&socket, FULL, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
             }
             Ok(socket) => start(socket, app),
@@ -114,7 +114,7 @@ fn complain(error: Errno) {
     let now = std::time::Instant::now();
     if LAST.get().is_none_or(|last| now - last >= Duration::from_secs(1)) {
         LAST.set(Some(now));
-        tracing::warn!(%error, "connections cannot be accepted; the one that idles longest is ended");
+        tracing::warn!(%error, "connections cannot be accepted; those that idle longest are ended");
     }
 }
 

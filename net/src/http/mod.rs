@@ -31,8 +31,8 @@ use std::time::Duration;
 use workspace_core::SandboxId;
 use workspace_core::shard::Shard;
 
-/// On one core; more get 503.
-const CONNECTIONS_MAX: usize = 10_000;
+/// On one core, unless said otherwise.
+pub const CONNECTIONS_MAX: usize = 10_000;
 /// Of bodies that are being received, on one core, together.
 const BODIES_BYTES_MAX: usize = 128 << 20;
 
@@ -70,7 +70,7 @@ impl Default for Deadlines {
 }
 
 /// What the edge lets in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Settings {
     /// The listener is bound to a loopback address: only names of this machine are let in as Host.
     pub loopback: bool,
@@ -82,6 +82,21 @@ pub struct Settings {
     pub api_keys: ApiKeys,
     /// How long it waits.
     pub deadlines: Deadlines,
+    /// On one core; more get 503.
+    pub connections_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            loopback: false,
+            allowed_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
+            api_keys: ApiKeys::default(),
+            deadlines: Deadlines::default(),
+            connections_max: CONNECTIONS_MAX,
+        }
+    }
 }
 
 /// What the connections of one core share.

@@ -6,6 +6,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
+/// Connections ended at once for want of descriptors.
+const SHED_MAX: usize = 32;
+
 /// One connection.
 pub(super) struct Peer {
     pub(super) stream: TcpStream,
@@ -67,11 +70,13 @@ impl Peers {
         }
     }
 
-    /// Ends the connection that idles longest, for want of descriptors.
+    /// Ends the connections that idle longest, for want of descriptors.
     pub(super) fn shed(&self) {
         let slots = self.slots.borrow();
-        let idle = slots.iter().flatten().filter_map(|peer| Some((peer.idle_since.get()?, peer)));
-        if let Some((_, peer)) = idle.min_by_key(|(since, _)| *since) {
+        let mut idle: Vec<(Instant, &Rc<Peer>)> =
+            slots.iter().flatten().filter_map(|peer| Some((peer.idle_since.get()?, peer))).collect();
+        idle.sort_unstable_by_key(|(since, _)| *since);
+        for (_, peer) in idle.into_iter().take(SHED_MAX) {
             peer.idle_since.set(None);
             peer.end_reads();
         }

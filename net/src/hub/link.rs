@@ -207,10 +207,19 @@ pub(super) fn grpc_status(headers: &HeaderMap) -> Option<u32> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
-/// What the agent refused. Status 8 is RESOURCE_EXHAUSTED: too many commands at once.
+/// What the agent refused, by its gRPC status: 8 RESOURCE_EXHAUSTED, 9 FAILED_PRECONDITION, 14 UNAVAILABLE.
 pub(super) fn refused(status: Option<u32>) -> Error {
     match status {
         Some(8) => Error::new(Reason::RateLimited, "this sandbox runs as many commands as it may; wait for one to end"),
+        Some(9) => Error::new(
+            Reason::InvalidParameter,
+            "user: this server has one id for each sandbox, so there is no root in it; run the server as root, or give its user a range in /etc/subuid",
+        )
+        .details("user"),
+        Some(14) => Error::new(
+            Reason::ProcessExecutionFailed,
+            "it is not known whether the command was started: something inside the sandbox stopped what starts commands",
+        ),
         status => nonsense(format!("grpc-status {status:?}")),
     }
 }

@@ -17,9 +17,6 @@ const LOST_EXIT_CODE: i32 = 128 + 9;
 /// From here on a timeout is longer than any timer is set for; the agent keeps it.
 const UNLIMITED_MS_MIN: u64 = 1 << 34;
 
-/// The gRPC status by which an agent that has a single id refuses a command as root.
-const FAILED_PRECONDITION: u32 = 9;
-
 /// Runs a command and collects its output. Dropping the future resets the stream, which kills the command's tree.
 /// The agent has `patience_ms` to start it, and as much beyond the command's own timeout to tell its end: an agent
 /// that hangs holds nobody for longer.
@@ -47,9 +44,6 @@ pub(super) async fn run(
 
 async fn collect(response: Response<RecvStream>, mut collected: Collected) -> Result<Finished, Error> {
     let status = grpc_status(response.headers());
-    if response.status() == StatusCode::OK && status == Some(FAILED_PRECONDITION) {
-        return Err(no_root());
-    }
     if response.status() != StatusCode::OK || status.is_some() {
         return Err(refused(status));
     }
@@ -69,11 +63,6 @@ async fn collect(response: Response<RecvStream>, mut collected: Collected) -> Re
     }
     finish(&mut body).await?;
     collected.finished()
-}
-
-fn no_root() -> Error {
-    let message = "`user`: this server has a single id, so no command can be root; `workspace-server doctor` says how to give it a range of ids";
-    Error::new(Reason::InvalidParameter, message).details("user")
 }
 
 struct Collected {

@@ -1,17 +1,19 @@
 //! What can be asked about commands: run one and wait for its end.
 
 use super::bounds::{self, refuse};
-use crate::operation::{Abandoned, Call, Effect, Json, Limits, MIB, Operation, Profile, Route, post};
-use crate::wire::base64;
-use schemars::JsonSchema;
+use crate::operation::{Abandoned, Call, Effect, Limits, MIB, Operation, Output, Pieces, Profile, Reply, Route, post};
+use crate::wire::printed::{Encoding, Printed};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use workspace_core::process::{ExitReason, Finished, RunCommand, User};
 use workspace_core::shard::Shard;
 use workspace_core::{Error, Reason};
 
 const OUTPUT_BYTES_DEFAULT: u64 = 8 << 20;
 const OUTPUT_BYTES_MAX: u64 = 64 << 20;
+/// Up to this length an answer is made at once, beyond it as it is sent.
+const WHOLE_BYTES_MAX: u64 = 256 << 10;
 const TIMEOUT_MS_MAX: u64 = bounds::SECONDS_MAX * 1000;
 
 /// A command. It is executed as given, without a shell.
@@ -42,13 +44,6 @@ pub(super) struct Command {
     /// Answer a command that ran into its timeout with what it printed, instead of 504.
     #[serde(default)]
     partial: bool,
-}
-
-/// How bytes are written into JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Encoding {
-    Utf8,
-    Base64,
 }
 
 impl Command {
@@ -98,14 +93,22 @@ fn encoding(name: Option<&str>) -> Result<Encoding, Error> {
 }
 
 /// How a command ended, and what it printed.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, JsonSchema)]
 pub(super) struct Outcome {
+    #[serde(flatten)]
+    ending: Ending,
+    /// In the encoding asked for.
+    #[schemars(with = "String")]
+    stdout: Printed,
+    /// In the encoding asked for.
+    #[schemars(with = "String")]
+    stderr: Printed,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Ending {
     /// 0 to 255; 128 + signal where a signal ended it; 127 not found, 126 not executable.
     exit_code: i32,
-    /// In the encoding asked for.
-    stdout: String,
-    /// In the encoding asked for.
-    stderr: String,
     /// `exited`, `signaled`, `timed_out`, `oom_killed`, `canceled` or `sandbox_lost`.
     exit_reason: &'static str,
     /// The signal that ended it.
@@ -120,22 +123,77 @@ pub(super) struct Outcome {
 
 impl Outcome {
     fn new(finished: Finished, encoding: Encoding) -> Outcome {
-        let text = |bytes: Vec<u8>| match encoding {
-            Encoding::Base64 => base64::encode(&bytes),
-            Encoding::Utf8 => {
-                String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
-            }
-        };
         Outcome {
-            exit_code: finished.exit_code,
-            stdout: text(finished.stdout),
-            stderr: text(finished.stderr),
-            exit_reason: finished.reason.name(),
-            signal: finished.signal,
-            timed_out: finished.reason == ExitReason::TimedOut,
-            truncated: finished.truncated,
-            duration_ms: finished.duration_us / 1000,
+            ending: Ending {
+                exit_code: finished.exit_code,
+                exit_reason: finished.reason.name(),
+                signal: finished.signal,
+                timed_out: finished.reason == ExitReason::TimedOut,
+                truncated: finished.truncated,
+                duration_ms: finished.duration_us / 1000,
+            },
+            stdout: Printed::new(finished.stdout, encoding),
+            stderr: Printed::new(finished.stderr, encoding),
         }
+    }
+}
+
+impl Output for Outcome {
+    fn reply(self) -> Result<Reply, Error> {
+        let mut open = serde_json::to_vec(&self.ending)
+            .map_err(|e| Error::new(Reason::Internal, "the answer could not be written").source(e))?;
+        open.pop();
+        open.extend_from_slice(b",\"stdout\":\"");
+        let parts = VecDeque::from([
+            Part::Text(open),
+            Part::Printed(self.stdout),
+            Part::Text(b"\",\"stderr\":\"".to_vec()),
+            Part::Printed(self.stderr),
+            Part::Text(b"\"}".to_vec()),
+        ]);
+        let mut written = Written(parts);
+        if written.bytes() > WHOLE_BYTES_MAX {
+            return Ok(Reply::Pieces(Box::new(written)));
+        }
+        let mut whole = Vec::with_capacity(written.bytes() as usize);
+        while written.write_next(&mut whole) {}
+        Ok(Reply::Whole(whole.into()))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<Outcome>())
+    }
+}
+
+/// An outcome on its way out, part after part.
+struct Written(VecDeque<Part>);
+
+enum Part {
+    Text(Vec<u8>),
+    Printed(Printed),
+}
+
+impl Pieces for Written {
+    fn bytes(&self) -> u64 {
+        let bytes = |part: &Part| match part {
+            Part::Text(text) => text.len() as u64,
+            Part::Printed(printed) => printed.json_bytes(),
+        };
+        self.0.iter().map(bytes).sum()
+    }
+
+    fn write_next(&mut self, out: &mut Vec<u8>) -> bool {
+        match self.0.front_mut() {
+            None => return false,
+            Some(Part::Text(text)) => out.extend_from_slice(text),
+            Some(Part::Printed(printed)) => {
+                if printed.write_next(out) {
+                    return true;
+                }
+            }
+        }
+        self.0.pop_front();
+        true
     }
 }
 
@@ -162,7 +220,7 @@ impl Operation for ProcessRun {
         Reason::RuntimeError,
     ];
     type Input = Command;
-    type Output = Json<Outcome>;
+    type Output = Outcome;
 
     async fn call(shard: &Shard, call: Call<Command>) -> Result<Self::Output, Error> {
         let sandbox = call.sandbox()?;
@@ -176,6 +234,45 @@ impl Operation for ProcessRun {
             );
             return Err(Error::new(Reason::ProcessTimeout, message));
         }
-        Ok(Json(Outcome::new(finished, encoding)))
+        Ok(Outcome::new(finished, encoding))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small or large, the same JSON, and as long as was said.
+    #[test]
+    fn an_outcome_is_json_of_known_length() {
+        for bytes in [0, 1, WHOLE_BYTES_MAX as usize + 1] {
+            let finished = Finished {
+                exit_code: 143,
+                signal: Some(15),
+                reason: ExitReason::Signaled,
+                stdout: b"\0\"\xff".repeat(bytes / 3 + 1),
+                stderr: b"e".repeat(bytes),
+                truncated: true,
+                duration_us: 1999,
+            };
+            let stdout = String::from_utf8_lossy(&finished.stdout).into_owned();
+            let json = match Outcome::new(finished, Encoding::Utf8).reply().unwrap() {
+                Reply::Whole(json) => json.to_vec(),
+                Reply::Pieces(mut pieces) => {
+                    let (length, mut json) = (pieces.bytes(), Vec::new());
+                    while pieces.write_next(&mut json) {}
+                    assert_eq!(json.len() as u64, length);
+                    json
+                }
+            };
+            let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
+            assert_eq!((value["exit_code"].as_i64(), value["signal"].as_u64()), (Some(143), Some(15)));
+            assert_eq!((value["duration_ms"].as_u64(), value["truncated"].as_bool()), (Some(1), Some(true)));
+            assert_eq!(
+                (value["stdout"].as_str(), value["stderr"].as_str().map(str::len)),
+                (Some(&*stdout), Some(bytes))
+            );
+            assert_eq!(value.as_object().unwrap().len(), 8);
+        }
     }
 }

@@ -8,4 +8,5 @@ pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod json;
+pub mod printed;
 pub mod query;

@@ -22,9 +22,11 @@ static void attack(int count, char **arguments) {
     long end = time(0) + atoi(arguments[1]), looks = 0, opened = 0, foreign = 0, kept[64], n = 0;
     tell("agent_exe", open("/proc/1/exe", O_PATH | O_CLOEXEC));
     while (time(0) < end) {
-        for (int pid = 1; pid < 400; pid++) {
-            char path[64], target[300];
-            snprintf(path, sizeof path, "/proc/%d/exe", pid);
+        DIR *proc = opendir("/proc");
+        for (struct dirent *d; proc && (d = readdir(proc));) {
+            if (atoi(d->d_name) <= 0) continue;
+            char path[300], target[300];
+            snprintf(path, sizeof path, "/proc/%s/exe", d->d_name);
             looks++;
             long length = readlink(path, target, sizeof target - 1);
             if (length < 0) continue;
@@ -35,6 +37,7 @@ static void attack(int count, char **arguments) {
             if (fd >= 0 && strncmp(target, "/workspace/", 11)) { if (n < 64) kept[n++] = fd; else { keep(kept[looks % 64]); close(kept[looks % 64]); kept[looks % 64] = fd; } }
             else if (fd >= 0) close(fd);
         }
+        if (proc) closedir(proc);
     }
     for (long i = 0; i < n; i++) keep(kept[i]);
     text("watched", "%s", looks > 1000 && opened > 0 ? "ok" : "too little");
