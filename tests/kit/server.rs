@@ -48,6 +48,7 @@ impl Server {
             refuse_io_uring: false,
             subordinate_ids: None,
             disk_bytes: None,
+            descriptors_max: None,
         }
     }
 
@@ -87,6 +88,11 @@ impl Server {
         assert!(done, "the server does not answer within {START_S_MAX} s:\n{}", self.log());
         self.remember();
         stopped.map_or(Ok(()), Err)
+    }
+
+    /// For threads that ask on while the unit dies and comes back: looks once where it listens now.
+    pub(crate) fn find_again(&self) {
+        self.look_for_address();
     }
 
     fn look_for_address(&self) -> bool {

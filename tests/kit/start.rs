@@ -26,6 +26,7 @@ pub(crate) struct Builder {
     pub(super) subordinate_ids: Option<(u32, u32)>,
     /// Size of the file system that holds the data directory, where it has one of its own.
     pub(super) disk_bytes: Option<u64>,
+    pub(super) descriptors_max: Option<u32>,
 }
 
 /// A start that ended by itself.
@@ -77,6 +78,12 @@ impl Builder {
     /// sees. It lives as long as the supervisor. Needs root.
     pub(crate) fn disk_bytes(mut self, bytes: u64) -> Builder {
         self.disk_bytes = Some(bytes);
+        self
+    }
+
+    /// Lets each of its processes have this many descriptors, and no more.
+    pub(crate) fn descriptors_max(mut self, count: u32) -> Builder {
+        self.descriptors_max = Some(count);
         self
     }
 
@@ -194,7 +201,14 @@ impl Builder {
                 command.uid(uid).gid(uid);
                 command
             }
-            (None, _) => Command::new(program),
+            (None, _) => match self.descriptors_max {
+                Some(count) => {
+                    let mut command = Command::new("prlimit");
+                    command.arg(format!("--nofile={count}:{count}")).arg(program);
+                    command
+                }
+                None => Command::new(program),
+            },
         };
         if self.uid.is_some() {
             command.env("HOME", root);

@@ -19,13 +19,20 @@ enum Victim {
     All,
 }
 
+/// What a caller does with its sandbox in the end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    Keep,
+    Delete,
+}
+
 /// What the callers were told.
 #[derive(Default)]
-struct Told {
+pub(crate) struct Told {
     created: Mutex<BTreeSet<String>>,
     delete_asked: Mutex<BTreeSet<String>>,
     deleted: Mutex<BTreeSet<String>>,
-    answered: AtomicUsize,
+    pub(crate) answered: AtomicUsize,
 }
 
 #[test]
@@ -57,7 +64,8 @@ fn crash(victim: Victim) {
     std::thread::scope(|scope| {
         for n in 0..CALLERS {
             let (told, server) = (&told, &server);
-            scope.spawn(move || call(server, told, n));
+            let then = if n.is_multiple_of(3) { Then::Delete } else { Then::Keep };
+            scope.spawn(move || call(server, told, &format!("caller-{n}"), then));
         }
         until("enough creates are answered", 60, || told.answered.load(Ordering::Relaxed) >= ANSWERED_AT_KILL);
         match victim {
@@ -75,8 +83,7 @@ fn crash(victim: Victim) {
         server.wait_ready();
     }
 
-    let listed: BTreeMap<String, Value> =
-        server.list().into_iter().map(|s| (s["id"].as_str().expect("id").to_owned(), s)).collect();
+    let listed = by_id(&server);
     answered_is_true(&server, &told, &listed);
     let again = &listed[&veteran];
     for key in ["id", "name", "env", "metadata", "template", "created_at", "resources", "timeout"] {
@@ -96,10 +103,10 @@ fn crash(victim: Victim) {
     assert_eq!(server.sh(&id, "echo well"), "well");
 }
 
-/// One caller: creates, runs, and every third deletes; stops at the first failure of the connection.
-fn call(server: &Server, told: &Told, n: usize) {
+/// One caller: creates, runs, and deletes where asked; stops at the first failure of the connection.
+pub(crate) fn call(server: &Server, told: &Told, name: &str, then: Then) {
     let add = |set: &Mutex<BTreeSet<String>>, id: &str| set.lock().expect("set").insert(id.to_owned());
-    let body = json!({"name": format!("caller-{n}")}).to_string();
+    let body = json!({"name": name}).to_string();
     let Ok(made) = server.try_request("POST", CREATE, &[], body.as_bytes()) else { return };
     if made.status != 201 {
         return;
@@ -115,7 +122,7 @@ fn call(server: &Server, told: &Told, n: usize) {
             ran.text()
         );
     }
-    if n.is_multiple_of(3) {
+    if then == Then::Delete {
         add(&told.delete_asked, &id);
         let answer = server.try_request("DELETE", &format!("{CREATE}/{id}?force=true"), &[], b"");
         if answer.is_ok_and(|r| r.status == 200) {
@@ -124,8 +131,13 @@ fn call(server: &Server, told: &Told, n: usize) {
     }
 }
 
+/// The list, by id.
+pub(crate) fn by_id(server: &Server) -> BTreeMap<String, Value> {
+    server.list().into_iter().map(|s| (s["id"].as_str().expect("id").to_owned(), s)).collect()
+}
+
 /// Every create that was answered is listed and usable, or says why not; every delete that was answered is gone.
-fn answered_is_true(server: &Server, told: &Told, listed: &BTreeMap<String, Value>) {
+pub(crate) fn answered_is_true(server: &Server, told: &Told, listed: &BTreeMap<String, Value>) {
     let created = told.created.lock().expect("set");
     let (asked, deleted) = (told.delete_asked.lock().expect("set"), told.deleted.lock().expect("set"));
     assert!(created.len() >= ANSWERED_AT_KILL);
@@ -153,7 +165,7 @@ fn answered_is_true(server: &Server, told: &Told, listed: &BTreeMap<String, Valu
 }
 
 /// Processes, cgroups and directories all belong to a listed sandbox.
-fn nothing_without_owner(server: &Server, listed: &BTreeMap<String, Value>) {
+pub(crate) fn nothing_without_owner(server: &Server, listed: &BTreeMap<String, Value>) {
     let strays = || -> Vec<String> {
         let host = Host::of(server);
         let named = host.cgroups.iter().chain(&host.files);
@@ -180,7 +192,7 @@ fn nothing_without_owner(server: &Server, listed: &BTreeMap<String, Value>) {
     panic!("no sandbox owns:\n{}", left.join("\n"));
 }
 
-fn with_command(server: &Server, text: &str) -> Vec<Process> {
+pub(crate) fn with_command(server: &Server, text: &str) -> Vec<Process> {
     server.own_processes().into_iter().filter(|p| p.command_line() == text).collect()
 }
 
@@ -257,29 +269,4 @@ fn a_sandbox_whose_first_process_dies_is_in_error() {
 
 fn pid_namespace(process: &Process) -> BTreeSet<String> {
     process.namespaces().into_iter().filter(|n| n.starts_with("pid:")).collect()
-}
-
-#[test]
-fn the_unit_comes_back_again_and_again() {
-    let _turn = turn::heavy();
-    let mut server = Server::start();
-    let id = server.create(json!({}));
-    server.sh(&id, "setsid sleep 8003 </dev/null >/dev/null 2>&1 & exit 0");
-    let sleeper = until_some("the process runs", 10, || with_command(&server, "sleep 8003").pop());
-    for round in 0..4 {
-        let before = server.server_process();
-        if round % 2 == 0 {
-            server.kill9_server()
-        } else {
-            server.kill9_launcher()
-        }
-        until("the unit comes back", 30, || server.server_process().is_some_and(|now| Some(now) != before));
-        server.wait_ready();
-        assert_eq!(server.sh(&id, &format!("echo round {round}")), format!("round {round}"));
-        assert!(sleeper.is_alive());
-    }
-    server.kill9_all();
-    server.restart();
-    assert_eq!(server.sh(&id, "echo still"), "still");
-    assert!(sleeper.is_alive());
 }

@@ -18,5 +18,7 @@ mod run;
 mod run_end;
 mod shutdown;
 mod spine;
+mod storm;
+mod stuck;
 mod wire;
 mod workload;

@@ -193,6 +193,8 @@ impl Hierarchy {
             small_file::write(dir, "pids.max", &limits.pids_max.to_string())?;
             enforced.pids = true;
         }
+        // Without a quota the group's weight divides the CPUs.
+        enforced.cpu |= self.has(Controller::Cpu);
         if limits.cpu_quota_us > 0 && self.has(Controller::Cpu) {
             let quota = limits.cpu_quota_us;
             if one {
@@ -201,7 +203,6 @@ impl Hierarchy {
             } else {
                 small_file::write(dir, "cpu.max", &format!("{quota} {CPU_PERIOD_US}"))?;
             }
-            enforced.cpu = true;
         }
         Ok(())
     }

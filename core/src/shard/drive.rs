@@ -225,7 +225,7 @@ impl Shard {
         {
             let mut record = slot.record.borrow_mut();
             record.identity = Some(self.kept_identity(&launched.identity));
-            record.resources.enforced = super::record::enforced(&launched.enforced);
+            record.resources.enforced = super::record::enforced(&launched.enforced, record.resources.cpus);
         }
         self.link(slot, id, launched).await.map(drop)
     }

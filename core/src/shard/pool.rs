@@ -129,7 +129,7 @@ impl Shard {
         let made = async {
             let launched = self.0.runtime.create(self.blank_plan(id, block)).await?;
             let (identity, enforced) =
-                (self.kept_identity(&launched.identity), super::record::enforced(&launched.enforced));
+                (self.kept_identity(&launched.identity), super::record::enforced(&launched.enforced, None));
             let agent = self.0.connector.connect(launched.link, id, self.0.settings.agent_timeout_ms).await?;
             Ok::<_, crate::error::Error>(Blank { id, block, agent, identity, enforced })
         };

@@ -51,7 +51,7 @@ impl Shard {
                 cpus: request.cpus,
                 pids: request.pids.unwrap_or(PIDS),
                 disk_bytes: request.disk_bytes.unwrap_or(DISK_BYTES),
-                enforced: enforced(&launcher::Enforced::default()),
+                enforced: enforced(&launcher::Enforced::default(), request.cpus),
             },
             block,
             identity: None,
@@ -132,10 +132,14 @@ pub(super) fn told(identity: &Identity) -> launcher::Identity {
     }
 }
 
-/// Disk use is measured and acted upon (`disk.rs`), not kept by the kernel.
-pub(super) fn enforced(of: &launcher::Enforced) -> Enforced {
+/// Disk use is measured and acted upon (`disk.rs`), not kept by the kernel. CPUs without a quota are shared by weight.
+pub(super) fn enforced(of: &launcher::Enforced, cpus: Option<f64>) -> Enforced {
     let hard = |is: bool| if is { Enforcement::Hard } else { Enforcement::None };
-    Enforced { memory: hard(of.memory), cpu: hard(of.cpu), pids: hard(of.pids), disk: Enforcement::Soft }
+    let cpu = match (of.cpu, cpus) {
+        (true, None) => Enforcement::Soft,
+        (is, _) => hard(is),
+    };
+    Enforced { memory: hard(of.memory), cpu, pids: hard(of.pids), disk: Enforcement::Soft }
 }
 
 fn random() -> [u8; 20] {

@@ -43,7 +43,7 @@ impl Connector for Hub {
         timeout_ms: u64,
     ) -> LocalBoxFuture<'static, Result<Rc<dyn Agent>, Error>> {
         async move {
-            let link = Link::open(stream).await?;
+            let link = Link::open(stream, timeout_ms).await?;
             within(timeout_ms, link.hello(id)).await?;
             Ok(Rc::new(link) as Rc<dyn Agent>)
         }
@@ -56,10 +56,12 @@ pub(super) struct Link {
     requests: SendRequest<Bytes>,
     /// Never sent to: disconnected when the connection's task has ended.
     ended: flume::Receiver<()>,
+    /// How long the agent may take to answer.
+    patience_ms: u64,
 }
 
 impl Link {
-    async fn open(stream: OwnedFd) -> Result<Link, Error> {
+    async fn open(stream: OwnedFd, patience_ms: u64) -> Result<Link, Error> {
         let stream = std::os::unix::net::UnixStream::from(stream);
         stream.set_nonblocking(true).map_err(lost)?;
         let stream = UnixStream::from_std(stream).map_err(lost)?.into_poll_io().map_err(lost)?;
@@ -83,7 +85,7 @@ impl Link {
             }
             drop(alive);
         });
-        Ok(Link { requests, ended })
+        Ok(Link { requests, ended, patience_ms })
     }
 
     async fn hello(&self, id: SandboxId) -> Result<(), Error> {
@@ -98,7 +100,7 @@ impl Link {
 
 impl Agent for Link {
     fn run(&self, request: RunRequest) -> LocalBoxFuture<'static, Result<Finished, Error>> {
-        super::run::run(self.requests.clone(), request).boxed_local()
+        super::run::run(self.requests.clone(), request, self.patience_ms).boxed_local()
     }
 
     fn process_count(&self, timeout_ms: u64) -> LocalBoxFuture<'static, Result<u64, Error>> {
@@ -231,7 +233,7 @@ pub(super) fn nonsense(source: impl std::fmt::Display) -> Error {
         .source(source)
 }
 
-async fn within<T>(timeout_ms: u64, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(super) async fn within<T>(timeout_ms: u64, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     // h2's futures lose nothing when dropped: they read from the connection's own buffers.
     match select(pin!(call), pin!(monoio::time::sleep(Duration::from_millis(timeout_ms)))).await {
         Either::Left((result, _)) => result,

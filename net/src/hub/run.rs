@@ -1,9 +1,10 @@
 //! One command's stream: started, output, exited, in that order; anything else is the agent's nonsense.
 
-use super::link::{finish, grpc_status, lost, next_piece, nonsense, open_stream, refused};
+use super::link::{finish, grpc_status, lost, next_piece, nonsense, open_stream, refused, within};
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::client::SendRequest;
-use http::StatusCode;
+use http::{Response, StatusCode};
 use workspace_core::process::{ExitReason, Finished};
 use workspace_core::{Error, Reason};
 use workspace_proto::agent::{Exited, RunEvent, RunRequest, run_event::Event};
@@ -13,12 +14,35 @@ use workspace_proto::method;
 /// What a lost sandbox leaves as exit code: as if killed, never a made-up success.
 const LOST_EXIT_CODE: i32 = 128 + 9;
 
+/// From here on a timeout is longer than any timer is set for; the agent keeps it.
+const UNLIMITED_MS_MIN: u64 = 1 << 34;
+
 /// Runs a command and collects its output. Dropping the future resets the stream, which kills the command's tree.
-pub(super) async fn run(requests: SendRequest<Bytes>, request: RunRequest) -> Result<Finished, Error> {
-    let mut collected = Collected::new(request.output_bytes_max);
-    let response = open_stream(requests, method::RUN, &request).await?;
-    drop(request);
-    let response = response.await.map_err(lost)?;
+/// The agent has `patience_ms` to start it, and as much beyond the command's own timeout to tell its end: an agent
+/// that hangs holds nobody for longer.
+pub(super) async fn run(
+    requests: SendRequest<Bytes>,
+    request: RunRequest,
+    patience_ms: u64,
+) -> Result<Finished, Error> {
+    let collected = Collected::new(request.output_bytes_max);
+    let limit_ms = match request.timeout_ms {
+        0 | UNLIMITED_MS_MIN.. => None,
+        timeout_ms => Some(timeout_ms.saturating_add(patience_ms)),
+    };
+    let call = async {
+        let started = async { open_stream(requests, method::RUN, &request).await?.await.map_err(lost) };
+        let response = within(patience_ms, started).await?;
+        drop(request);
+        collect(response, collected).await
+    };
+    match limit_ms {
+        Some(limit_ms) => within(limit_ms, call).await,
+        None => call.await,
+    }
+}
+
+async fn collect(response: Response<RecvStream>, mut collected: Collected) -> Result<Finished, Error> {
     let status = grpc_status(response.headers());
     if response.status() != StatusCode::OK || status.is_some() {
         return Err(refused(status));

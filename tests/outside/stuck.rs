@@ -1,0 +1,156 @@
+//! A part that hangs must not make the rest hang: a stopped agent, a stopped launcher, a busy neighbour, no descriptors.
+
+use crate::kit::{Process, Server, turn, until, until_some};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+const CREATE: &str = "/api/v1/sandboxes";
+
+/// PID 1 of the sandbox in which this command runs.
+fn agent_of(server: &Server, command: &str) -> Process {
+    let found =
+        until_some("the command runs", 10, || server.own_processes().into_iter().find(|p| p.command_line() == command));
+    let pid_namespace = |p: &Process| p.namespaces().into_iter().find(|n| n.starts_with("pid:"));
+    let mut agent = found.clone();
+    while let Some(parent) = Process::read(agent.parent).filter(|p| pid_namespace(p) == pid_namespace(&found)) {
+        agent = parent;
+    }
+    agent
+}
+
+#[track_caller]
+fn quick<T>(what: &str, seconds: u64, ask: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let answer = ask();
+    assert!(started.elapsed() < Duration::from_secs(seconds), "{what} took {:?}", started.elapsed());
+    answer
+}
+
+#[test]
+fn a_stopped_agent_stops_nobody_else() {
+    let _turn = turn::heavy();
+    let server = Server::builder().env("WORKSPACE_AGENT_TIMEOUT", "2").start();
+    let (stuck, other) = (server.create(json!({})), server.create(json!({})));
+    server.sh(&stuck, "setsid sleep 5001 </dev/null >/dev/null 2>&1 & exit 0");
+    let agent = agent_of(&server, "sleep 5001");
+    agent.signal(Signal::STOP);
+    let body = json!({"command": "true", "timeout": 500});
+    let answer = quick("a run in it", 15, || server.post(&format!("{CREATE}/{stuck}/process/run"), &body));
+    answer.assert_error_form();
+    assert!(matches!(answer.status, 503 | 504), "{}", answer.text());
+    quick("list", 1, || assert_eq!(server.list().len(), 2));
+    quick("get", 1, || server.get(&format!("{CREATE}/{stuck}")).expect(200));
+    quick("a run in another", 2, || assert_eq!(server.sh(&other, "echo well"), "well"));
+    quick("a create", 3, || server.create(json!({})));
+    quick("DELETE of the stuck one", 6, || server.delete(&stuck));
+    until("its processes are gone", 5, || !agent.is_alive());
+}
+
+#[test]
+fn a_restart_with_a_stopped_agent_serves_the_others() {
+    let _turn = turn::heavy();
+    let mut server = Server::builder().env("WORKSPACE_AGENT_TIMEOUT", "2").start();
+    let (stuck, other) = (server.create(json!({})), server.create(json!({})));
+    server.sh(&stuck, "setsid sleep 5002 </dev/null >/dev/null 2>&1 & exit 0");
+    agent_of(&server, "sleep 5002").signal(Signal::STOP);
+    server.kill9_all();
+    quick("the start", 20, || server.restart());
+    assert_eq!(server.sh(&other, "echo well"), "well");
+    quick("DELETE of the stuck one", 6, || server.delete(&stuck));
+    assert_eq!(server.list().len(), 1);
+}
+
+#[test]
+fn a_stopped_launcher_holds_creates_only() {
+    let _turn = turn::heavy();
+    let server = Server::start();
+    let id = server.create(json!({}));
+    let launcher = server.launcher().expect("the launcher");
+    launcher.signal(Signal::STOP);
+    std::thread::scope(|scope| {
+        let create = scope.spawn(|| server.post(CREATE, &json!({"name": "patient"})));
+        std::thread::sleep(Duration::from_millis(200));
+        quick("a run", 2, || assert_eq!(server.sh(&id, "echo well"), "well"));
+        quick("list", 1, || server.list());
+        quick("health", 1, || server.get("/api/v1/health").expect(200));
+        launcher.signal(Signal::CONT);
+        let answer = create.join().expect("an answer comes");
+        assert_eq!(answer.status, 201, "{}", answer.text());
+    });
+}
+
+#[test]
+fn a_noisy_neighbour_does_not_delay_others_much() {
+    let _turn = turn::alone();
+    let server = Server::start();
+    let (noisy, quiet) = (server.create(json!({"resources": {"pids": 200}})), server.create(json!({})));
+    let script = "for i in $(seq 64); do (while :; do :; done) & done; yes >/dev/null & yes; wait";
+    let body =
+        json!({"command": "sh", "args": ["-c", script], "timeout": 4000, "partial": true, "max_output_bytes": 1000});
+    std::thread::scope(|scope| {
+        let noise = scope.spawn(|| server.run(&noisy, body));
+        let (mut asked, mut slowest) = (0, Duration::ZERO);
+        while !noise.is_finished() {
+            let started = Instant::now();
+            assert_eq!(server.sh(&quiet, "echo well"), "well");
+            slowest = slowest.max(started.elapsed());
+            asked += 1;
+        }
+        assert!(asked > 3, "{asked} answers");
+        assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+        assert_eq!(noise.join().expect("join")["timed_out"], true);
+    });
+}
+
+#[test]
+fn more_runs_than_a_sandbox_may_have_are_told_to_wait() {
+    let _turn = turn::heavy();
+    let server = Server::start();
+    let id = server.create(json!({}));
+    let path = format!("{CREATE}/{id}/process/run");
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let run = || server.post(&path, &json!({"command": "sleep", "args": ["1"]}));
+        let threads: Vec<_> = (0..90).map(|_| scope.spawn(run)).collect();
+        threads.into_iter().map(|t| t.join().expect("join")).collect()
+    });
+    let well = answers.iter().filter(|a| a.status == 200).count();
+    assert!(well >= 64, "{well} of 90 ran");
+    for refused in answers.iter().filter(|a| a.status != 200) {
+        let error = refused.expect_error(429, 1006);
+        assert_eq!(error["retryable"], true);
+        assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    }
+    assert_eq!(server.sh(&id, "echo well"), "well");
+}
+
+#[test]
+fn without_descriptors_it_refuses_and_recovers() {
+    let _turn = turn::heavy();
+    let server = Server::builder().descriptors_max(96).start();
+    let mut ids: Vec<String> = Vec::new();
+    let mut refused: Option<Value> = None;
+    for _ in 0..120 {
+        let answer = server.client().request("POST", CREATE, &[("Connection", "close")], b"{}");
+        // A connection that could not be accepted in time is refused by the kernel or closed: no answer.
+        let Ok(answer) = answer else { continue };
+        if answer.status == 201 {
+            ids.push(answer.json()["id"].as_str().expect("id").to_owned());
+        } else {
+            answer.assert_error_form();
+            assert!(matches!(answer.status, 429 | 500 | 503 | 507), "{}", answer.text());
+            refused = Some(answer.json());
+            break;
+        }
+    }
+    println!("{} sandboxes, then {refused:?}", ids.len());
+    assert!(ids.len() > 5, "{refused:?}");
+    for id in ids.drain(..ids.len() / 2) {
+        server.delete(&id);
+    }
+    let id = server.create(json!({}));
+    assert_eq!(server.sh(&id, "echo well"), "well");
+    for id in &ids {
+        assert_eq!(server.sh(id, "echo well"), "well");
+    }
+}
