@@ -7,18 +7,29 @@ use crate::weak::PLAIN_UID;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Asked of neighbour and /health each second of an attack.
 const ANSWER_MS_MAX: u128 = 2000;
 const ASK_EVERY: Duration = Duration::from_millis(500);
+/// Sandboxes made ahead: both of a case's are.
+const BLANKS: usize = 2;
+/// Far above the blocks that servers of root take first.
+const FIRST_RANGE: u32 = 20_000 * RANGE_IDS;
+const RANGE_IDS: u32 = 65_536;
+
 /// Who started the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Starter {
     /// Real root: own ids for each sandbox.
     Root,
+    /// Real root, and the sandboxes were made before they were asked for.
+    Pooled,
+    /// A user with a range of subordinate ids: one range for all, the agents on an id of their own.
+    Ranged,
     /// A user without subordinate ids: one id for all.
     Plain,
 }
@@ -35,12 +46,19 @@ pub(crate) struct Case {
     outputs: Mutex<String>,
 }
 
-/// Runs an attack under a server of root and one of a plain user, and checks the invariants after each.
+/// Runs an attack under each kind of server, and checks the invariants after each.
 #[track_caller]
 pub(crate) fn each(attack: impl Fn(&Case)) {
-    for starter in [Starter::Root, Starter::Plain] {
+    for starter in [Starter::Root, Starter::Ranged, Starter::Plain] {
         one(starter, json!({}), &attack);
     }
+}
+
+/// The same, and in a sandbox that was made ahead.
+#[track_caller]
+pub(crate) fn each_and_pooled(attack: impl Fn(&Case)) {
+    one(Starter::Pooled, json!({}), &attack);
+    each(attack);
 }
 
 /// The same for one kind of server, with fields for the sandbox.
@@ -50,10 +68,17 @@ pub(crate) fn one(starter: Starter, sandbox: Value, attack: impl Fn(&Case)) {
         return;
     }
     let key = nonce();
-    let mut builder = Server::builder().env("WORKSPACE_API_KEYS", &key);
-    if starter == Starter::Plain {
-        builder = builder.user(PLAIN_UID);
+    if starter == Starter::Ranged && !Path::new("/usr/bin/newuidmap").exists() {
+        println!("skipped: this machine has no newuidmap");
+        return;
     }
+    let builder = Server::builder().env("WORKSPACE_API_KEYS", &key);
+    let builder = match starter {
+        Starter::Root => builder,
+        Starter::Pooled => builder.env("WORKSPACE_POOL_BLANKS", &BLANKS.to_string()),
+        Starter::Ranged => builder.user(PLAIN_UID).subordinate_ids(free_range(), RANGE_IDS),
+        Starter::Plain => builder.user(PLAIN_UID),
+    };
     println!("a server of {starter:?}");
     let mut case = Case {
         server: builder.start(),
@@ -64,6 +89,10 @@ pub(crate) fn one(starter: Starter, sandbox: Value, attack: impl Fn(&Case)) {
         built: Mutex::default(),
         outputs: Mutex::default(),
     };
+    if starter == Starter::Pooled {
+        let ahead = || case.server.own_processes().iter().filter(|process| process.is_init()).count();
+        kit::until("sandboxes are made ahead", 20, || ahead() >= BLANKS);
+    }
     case.neighbour = case.create(json!({}));
     let before = Before::look(&case);
     case.id = case.create(sandbox);
@@ -81,6 +110,12 @@ pub(crate) fn one(starter: Starter, sandbox: Value, attack: impl Fn(&Case)) {
     });
     case.api("DELETE", &format!("/{}?force=true", case.id), None).expect(200);
     before.holds(&case);
+}
+
+/// A block of ids that no other test's server has: what is found on the host is told apart by it.
+fn free_range() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    FIRST_RANGE + NEXT.fetch_add(1, Ordering::Relaxed) * RANGE_IDS
 }
 
 /// I8 and I9: the neighbour's echo and /health, until done.
@@ -111,7 +146,7 @@ impl Case {
     /// Whom commands can run as: with one id for all there is no root inside.
     pub(crate) fn users(&self) -> &'static [&'static str] {
         match self.starter {
-            Starter::Root => &["user", "root"],
+            Starter::Root | Starter::Pooled | Starter::Ranged => &["user", "root"],
             Starter::Plain => &["user"],
         }
     }

@@ -17,7 +17,7 @@ const FIRST_ID: u64 = 524_288;
 
 #[test]
 fn n01_real_root_is_not_inside() {
-    case::each(|case| {
+    case::each_and_pooled(|case| {
         for &user in case.users() {
             let lines = case.attack(IDENTITY, user, &[]);
             lines.expect("core_pattern", &["EACCES", "EROFS", "EPERM"]);
@@ -28,14 +28,14 @@ fn n01_real_root_is_not_inside() {
             let (uid, gid) = (status(&process, "Uid"), status(&process, "Gid"));
             let groups = status(&process, "Groups");
             let expected = match case.starter {
-                Starter::Root => own.clone(),
+                Starter::Root | Starter::Pooled | Starter::Ranged => own.clone(),
                 Starter::Plain => u64::from(PLAIN_UID)..u64::from(PLAIN_UID) + 1,
             };
             for id in uid.iter().chain(&gid).chain(&groups) {
                 assert!(expected.contains(id), "{process:?} has the host id {id}, not of {expected:?}");
             }
         }
-        if case.starter == Starter::Root {
+        if matches!(case.starter, Starter::Root | Starter::Pooled) {
             assert!(own.start >= FIRST_ID && own.end - own.start <= 65_536, "{own:?}");
             assert!(own.end <= neighbours.start || neighbours.end <= own.start, "{own:?} {neighbours:?}");
         }
@@ -87,7 +87,7 @@ fn n02_no_program_gives_rights() {
             let made = case.run_in(&case.id, &by_root);
             let mut programs = vec![path.as_str(), copies[0]];
             match case.starter {
-                Starter::Root => {
+                Starter::Root | Starter::Pooled | Starter::Ranged => {
                     assert_eq!(made.expect(200).json()["exit_code"], 0);
                     programs.push(copies[1]);
                 }
@@ -127,7 +127,7 @@ fn rights(lines: &Lines, user: &str, starter: Starter) {
         let held = u64::from_str_radix(held, 16).unwrap_or_else(|_| panic!("{set} is {told}"));
         let most = if user == "root" || set == "CapBnd" { ROOT_CAPABILITIES } else { 0 };
         assert_eq!(held & !most, 0, "as {user}: {set} is {held:x}");
-        if user == "root" && set == "CapEff" && starter == Starter::Root {
+        if user == "root" && set == "CapEff" && starter != Starter::Plain {
             assert_eq!(held, ROOT_CAPABILITIES, "root inside has what apt and chown need");
         }
     }

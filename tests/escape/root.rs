@@ -43,7 +43,7 @@ fn n07_dots_end_at_the_sandboxes_root() {
 
 #[test]
 fn n07_a_directory_moved_away_leads_nowhere() {
-    case::each(|case| {
+    case::each_and_pooled(|case| {
         let data = case.server.data_dir();
         let secret = data.parent().expect("parent").join("secret").to_string_lossy().into_owned();
         let (program, nonce) = (case.build(ROOT), nonce());
@@ -69,7 +69,7 @@ fn n07_a_directory_moved_away_leads_nowhere() {
 
 #[test]
 fn n08_links_of_proc_stay_inside() {
-    case::each(|case| {
+    case::each_and_pooled(|case| {
         let secret = case.server.data_dir().parent().expect("parent").join("secret").to_string_lossy().into_owned();
         for &user in case.users() {
             let lines = case.attack(AGENT, user, &["links", &secret]);
