@@ -29,9 +29,14 @@ pub(crate) fn start(data_dir: &Path) -> std::io::Result<Trash> {
     let ending = Arc::new(AtomicBool::new(false));
     let ends = ending.clone();
     let thread = thread::Builder::new().name("trash".to_owned()).spawn(move || {
-        empty(&dir);
-        while !ends.load(Ordering::Acquire) && told.recv().is_ok() {
+        let mut last = false;
+        loop {
             empty(&dir);
+            if last {
+                return;
+            }
+            // Once more after the end is told: what came while the look before it lasted.
+            last = told.recv().is_err() || ends.load(Ordering::Acquire);
         }
     })?;
     Ok(Trash { tell, ending, thread })

@@ -47,7 +47,7 @@ impl Server {
             data_dir: None,
             refuse_io_uring: false,
             subordinate_ids: None,
-            disk_bytes: None,
+            mount: None,
             descriptors_max: None,
         }
     }

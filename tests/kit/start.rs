@@ -24,8 +24,8 @@ pub(crate) struct Builder {
     pub(super) refuse_io_uring: bool,
     /// First and count of the ids that subuid and subgid give to the user.
     pub(super) subordinate_ids: Option<(u32, u32)>,
-    /// Size of the file system that holds the data directory, where it has one of its own.
-    pub(super) disk_bytes: Option<u64>,
+    /// Shell that mounts something at `$root/data`, in a mount namespace that only this server sees.
+    pub(super) mount: Option<String>,
     pub(super) descriptors_max: Option<u32>,
 }
 
@@ -77,7 +77,17 @@ impl Builder {
     /// Puts the data directory on a file system of its own of this size, in a mount namespace that only this server
     /// sees. It lives as long as the supervisor. Needs root.
     pub(crate) fn disk_bytes(mut self, bytes: u64) -> Builder {
-        self.disk_bytes = Some(bytes);
+        self.mount = Some(format!("mount -t tmpfs -o size={bytes} disk \"$root/data\""));
+        self
+    }
+
+    /// Puts the data directory on an overlay, which cannot be idmapped: what a container without a volume has.
+    pub(crate) fn on_overlay(mut self) -> Builder {
+        self.mount = Some(
+            "mkdir \"$root/o\" && mount -t tmpfs o \"$root/o\" && cd \"$root/o\" && mkdir lower upper work && \
+             mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work o \"$root/data\" && cd /"
+                .to_owned(),
+        );
         self
     }
 
@@ -170,7 +180,7 @@ impl Builder {
 
     /// A mount that only the server sees is reached through its root.
     fn seen_from_outside(&self, data_dir: PathBuf, pid: u32) -> PathBuf {
-        match self.disk_bytes {
+        match self.mount {
             Some(_) => PathBuf::from(format!("/proc/{pid}/root{}", data_dir.display())),
             None => data_dir,
         }
@@ -185,9 +195,9 @@ impl Builder {
             command
         };
         let mut command = match (self.uid, self.subordinate_ids) {
-            (None, _) if self.disk_bytes.is_some() => {
+            (None, _) if self.mount.is_some() => {
                 let mut command = own_mounts(WITH_OWN_DISK);
-                command.arg(self.disk_bytes.unwrap_or_default().to_string()).arg(program);
+                command.arg(self.mount.clone().unwrap_or_default()).arg(program);
                 command
             }
             (Some(uid), Some((first, count))) => {
@@ -238,10 +248,10 @@ const AS_USER_WITH_RANGE: &str = r#"
     exec setpriv --reuid "$uid" --regid "$uid" --clear-groups "$@"
 "#;
 
-/// Mounts a small file system where the data directory will be, and then is the server: the pid stays.
+/// Mounts something where the data directory will be, and then is the server: the pid stays.
 const WITH_OWN_DISK: &str = r#"
-    root=$1 bytes=$2; shift 2
-    mkdir "$root/data" && mount -t tmpfs -o "size=$bytes" disk "$root/data" && exec "$@"
+    root=$1 mount=$2; shift 2
+    mkdir "$root/data" && eval "$mount" && exec "$@"
 "#;
 
 fn write_user_files(root: &Path, uid: u32, first: u32, count: u32) {

@@ -1,6 +1,6 @@
-//! What a full disk does: an answer that says so, nothing lost, and all well once there is room again.
+//! What the disk does to it: a full one is an answer that says so and loses nothing; one that cannot be idmapped works.
 
-use crate::kit::{Server, needs_root};
+use crate::kit::{Host, Server, needs_root, until};
 use serde_json::json;
 
 const DISK_BYTES: u64 = 24 << 20;
@@ -52,4 +52,31 @@ fn a_command_that_fills_its_sandbox_is_ended_and_room_can_be_made() {
     assert_eq!(server.sh(&id, "rm big; echo room"), "room");
     let sandbox = server.get(&format!("/api/v1/sandboxes/{id}")).json();
     assert_eq!(sandbox["resources"]["enforced"]["disk"], "soft");
+}
+
+#[test]
+fn a_disk_that_cannot_be_idmapped_is_served_and_emptied() {
+    if needs_root() {
+        return;
+    }
+    let mut server = Server::builder().on_overlay().start();
+    assert!(server.log().contains("idmapped"), "what the disk can't do is said: {}", server.log());
+    let ids = [server.create(json!({})), server.create(json!({}))];
+    let script =
+        "mkdir -p a/b && echo kept >a/b/f && chmod 700 a && chmod 000 a/b/f && echo x >$HOME/x && stat -c %u a";
+    for id in &ids {
+        assert_eq!(server.sh(id, script), "1000");
+    }
+    let root = json!({"command": "sh", "args": ["-c", "mkdir r && chmod 700 r && echo x >r/x && stat -c %u r"], "user": "root"});
+    assert_eq!(server.run(&ids[0], root)["stdout"], "0\n");
+    let look = json!({"command": "cat", "args": ["/workspace/a/b/f"], "user": "root"});
+    assert_eq!(server.run(&ids[1], look)["stdout"], "kept\n");
+    server.kill9_server();
+    until("the unit comes back", 30, || server.server_process().is_some());
+    server.wait_ready();
+    for id in &ids {
+        assert_eq!(server.sh(id, "ls a/b"), "f");
+        server.delete(id);
+    }
+    until("the server can delete what its sandboxes wrote", 10, || Host::of(&server).files.is_empty());
 }

@@ -47,6 +47,36 @@ fn rounds_of_create_and_delete_are_flat() {
 }
 
 #[test]
+fn rounds_with_a_pool_are_flat() {
+    let _turn = turn::alone();
+    let blanks = 4;
+    let server = Server::builder().env("WORKSPACE_POOL_BLANKS", &blanks.to_string()).start();
+    let agents = || server.own_processes().iter().filter(|p| p.is_init()).count();
+    let full = || {
+        crate::kit::until("only a full pool is left", 30, || {
+            let host = Host::of(&server);
+            // One more may be under way while a removal is not yet through.
+            (blanks..=blanks + 1).contains(&agents()) && !host.files.iter().any(|f| f.starts_with("trash/"))
+        });
+        Host::of(&server)
+    };
+    play(&server, WARM_UP_ROUNDS);
+    let before = full();
+    play(&server, ROUNDS);
+    let after = full();
+    for (name, now) in &after.unit {
+        let then = before.unit[name];
+        // A blank more or less is a link and a pidfd each.
+        assert!(now.descriptors <= then.descriptors + 8, "{name}: {now:?}, before {then:?}");
+        assert!(now.rss_kib <= then.rss_kib + RSS_GROWN_KIB_MAX, "{name}: {now:?}, before {then:?}");
+        assert_eq!((now.threads, now.zombies), (then.threads, 0), "{name}");
+    }
+    let directories =
+        |host: &Host| host.cgroups.iter().filter(|c| c.rsplit('/').next().is_some_and(|n| n.len() == 32)).count();
+    assert!(directories(&after) <= directories(&before) + 4, "{:?}", after.cgroups);
+}
+
+#[test]
 fn rounds_of_runs_are_flat() {
     let _turn = turn::heavy();
     let server = Server::start();

@@ -25,6 +25,10 @@ const SHORT_PAUSE: Duration = Duration::from_secs(1);
 /// No blank is made while less of the machine's memory than one part in this many is available.
 const MEMORY_PARTS: u64 = 10;
 
+/// How long the end of the server waits for what is being made or removed, and how often it looks, in milliseconds.
+const SETTLE_MS_MAX: u64 = 5_000;
+const SETTLE_LOOK_MS: u64 = 10;
+
 /// A sandbox that nobody has asked for yet.
 pub(super) struct Blank {
     pub(super) id: SandboxId,
@@ -39,12 +43,14 @@ pub(super) struct Pool {
     /// How many to keep; 0 once the server stops.
     blanks_max: usize,
     ready: VecDeque<Blank>,
+    /// Being made, or being removed.
+    unsettled: usize,
     taken: (flume::Sender<()>, flume::Receiver<()>),
 }
 
 impl Pool {
     pub(super) fn new(blanks_max: usize) -> Pool {
-        Pool { blanks_max, ready: VecDeque::new(), taken: flume::bounded(1) }
+        Pool { blanks_max, ready: VecDeque::new(), unsettled: 0, taken: flume::bounded(1) }
     }
 
     /// Forgets a blank whose agent has ended. True where it was one.
@@ -103,7 +109,7 @@ impl Shard {
         });
     }
 
-    /// Ends all blanks and makes no more: for the end of the server.
+    /// Ends all blanks, also one that is being made, and makes no more: for the end of the server.
     pub async fn empty_pool(&self) {
         let blanks = {
             let mut pool = self.0.pool.borrow_mut();
@@ -120,10 +126,18 @@ impl Shard {
             }
         }
         self.tell_trash();
+        for _ in 0..SETTLE_MS_MAX / SETTLE_LOOK_MS {
+            if self.0.pool.borrow().unsettled == 0 {
+                return;
+            }
+            monoio::time::sleep(Duration::from_millis(SETTLE_LOOK_MS)).await;
+        }
+        tracing::warn!("sandboxes without a caller were not removed in time; the next start will");
     }
 
     /// Makes one. How long to wait where that failed.
     async fn make_blank(&self) -> Option<Duration> {
+        let _unsettled = Unsettled::new(self);
         let Some(block) = self.0.blocks.borrow_mut().take() else { return Some(FAILED_PAUSE) };
         let id = self.draw_id();
         let made = async {
@@ -157,13 +171,31 @@ impl Shard {
     /// Ends what has no record, in the background.
     pub(super) fn remove_id(&self, id: SandboxId, block: u32) {
         let shard = self.clone();
+        let unsettled = Unsettled::new(self);
         spawn(async move {
+            let _unsettled = unsettled;
             match shard.0.runtime.destroy(id, Files::Trash).await {
                 Ok(()) => shard.0.blocks.borrow_mut().give_back(block),
                 Err(error) => tracing::warn!(sandbox = %id, %error, "not removed; the next start tries again"),
             }
             shard.tell_trash();
         });
+    }
+}
+
+/// Something without a record is on its way: counted while it lives.
+struct Unsettled(Shard);
+
+impl Unsettled {
+    fn new(shard: &Shard) -> Unsettled {
+        shard.0.pool.borrow_mut().unsettled += 1;
+        Unsettled(shard.clone())
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        self.0.0.pool.borrow_mut().unsettled -= 1;
     }
 }
 

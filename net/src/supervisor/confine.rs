@@ -56,9 +56,9 @@ impl Mapper {
         let mut word = [0u8; 1];
         self.unshared.read_exact(&mut word)?;
         if ids.mode == Mode::Root {
-            let line = format!("0 {} 65536", ids.base_id);
-            std::fs::write(format!("/proc/{pid}/uid_map"), &line)?;
-            std::fs::write(format!("/proc/{pid}/gid_map"), &line)?;
+            let map = ids.server_map();
+            std::fs::write(format!("/proc/{pid}/uid_map"), &map)?;
+            std::fs::write(format!("/proc/{pid}/gid_map"), &map)?;
         }
         self.mapped.write_all(b".")
     }

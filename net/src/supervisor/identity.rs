@@ -5,9 +5,11 @@
 
 use super::blocks;
 use super::data_dir::DataDir;
+use super::idmapped::can_be_idmapped;
 use crate::sys::fork::{self, Fork};
 use rustix::process::{getegid, geteuid, getpid};
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use workspace_proto::launcher::{BlockSpan, Mode};
@@ -25,6 +27,8 @@ pub struct Identities {
     pub owner_id: u32,
     /// Claimed blocks; empty unless root.
     pub spans: Vec<BlockSpan>,
+    /// Files lie with the ids of their sandbox's own block, see `idmapped.rs`: the server's ids hold the spans too.
+    pub files_in_spans: bool,
 }
 
 /// Finds out, and enters a user namespace where this is not root. One line on failure.
@@ -38,11 +42,24 @@ pub fn establish(data_dir: &DataDir) -> Result<Identities, String> {
         // The block that owners on disk stand in is never given to a sandbox.
         let base_block = base_id / blocks::BLOCK_IDS;
         spans = spans.into_iter().flat_map(|span| without(span, base_block)).collect();
-        return Ok(Identities { mode: Mode::Root, base_id, owner_id: base_id + 0xffff, spans });
+        let files_in_spans = !can_be_idmapped(data_dir.fd.as_fd(), base_id);
+        return Ok(Identities { mode: Mode::Root, base_id, owner_id: base_id + 0xffff, spans, files_in_spans });
     }
     let mode = enter_user_namespace(&data_dir.path)?;
     let base_id = if mode == Mode::Ranged { 1 } else { 0 };
-    Ok(Identities { mode, base_id, owner_id: 0, spans: Vec::new() })
+    Ok(Identities { mode, base_id, owner_id: 0, spans: Vec::new(), files_in_spans: false })
+}
+
+impl Identities {
+    /// The server's own map of ids, for uid_map and gid_map: the block of files, as 0 to 65535, and the spans as they
+    /// are where files lie in them.
+    pub(super) fn server_map(&self) -> String {
+        let spans = self.spans.iter().filter(|_| self.files_in_spans).map(|span| {
+            let (first, count) = (span.first * blocks::BLOCK_IDS, span.count * blocks::BLOCK_IDS);
+            format!("{first} {first} {count}\n")
+        });
+        std::iter::once(format!("0 {} {RANGE_IDS}\n", self.base_id)).chain(spans).collect()
+    }
 }
 
 fn without(span: BlockSpan, block: u32) -> Vec<BlockSpan> {
@@ -142,6 +159,16 @@ fn subordinate_range(file: &str, uid: u32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_server_has_power_over_spans_only_where_files_lie_in_them() {
+        let spans = vec![BlockSpan { first: 9, count: 2 }, BlockSpan { first: 12, count: 1 }];
+        let mut ids =
+            Identities { mode: Mode::Root, base_id: 524_288, owner_id: 589_823, spans, files_in_spans: false };
+        assert_eq!(ids.server_map(), "0 524288 65536\n");
+        ids.files_in_spans = true;
+        assert_eq!(ids.server_map(), "0 524288 65536\n589824 589824 131072\n786432 786432 65536\n");
+    }
 
     #[test]
     fn the_base_block_is_cut_out() {

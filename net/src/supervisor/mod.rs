@@ -11,6 +11,7 @@ mod blocks;
 mod confine;
 mod data_dir;
 mod identity;
+mod idmapped;
 mod rejoin;
 mod unit;
 
