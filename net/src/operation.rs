@@ -12,6 +12,7 @@ use futures_util::future::LocalBoxFuture;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
 use workspace_core::sandbox::Idempotency;
 use workspace_core::shard::Shard;
 use workspace_core::{Error, Reason, SandboxId};
@@ -214,16 +215,44 @@ pub trait Output {
     fn schema(generator: &mut SchemaGenerator) -> Option<Schema>;
 }
 
+/// An answer that is JSON already, of a known shape.
+#[derive(Debug)]
+pub struct Shown<T> {
+    body: Bytes,
+    shape: PhantomData<T>,
+}
+
+impl<T: Serialize> Shown<T> {
+    /// Writes a value as JSON.
+    pub fn write(value: &T) -> Result<Bytes, Error> {
+        let mut body = Vec::with_capacity(1024);
+        serde_json::to_writer(&mut body, value)
+            .map_err(|e| Error::new(Reason::Internal, "the answer could not be written").source(e))?;
+        Ok(Bytes::from(body))
+    }
+
+    /// Takes what [`Shown::write`] made.
+    pub fn new(body: Bytes) -> Shown<T> {
+        Shown { body, shape: PhantomData }
+    }
+}
+
+impl<T: JsonSchema> Output for Shown<T> {
+    fn reply(self) -> Result<Reply, Error> {
+        Ok(Reply::Whole(self.body))
+    }
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<T>())
+    }
+}
+
 /// An answer as JSON.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
 impl<T: Serialize + JsonSchema> Output for Json<T> {
     fn reply(self) -> Result<Reply, Error> {
-        let mut body = Vec::with_capacity(1024);
-        serde_json::to_writer(&mut body, &self.0)
-            .map_err(|e| Error::new(Reason::Internal, "the answer could not be written").source(e))?;
-        Ok(Reply::Whole(body.into()))
+        Shown::write(&self.0).map(Reply::Whole)
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {

@@ -12,6 +12,8 @@ use crate::sys::signal;
 use crate::{http, trash};
 use futures_util::future::join_all;
 use monoio::net::UnixStream;
+use monoio::time::TimeDriver;
+use monoio::{FusionRuntime, IoUringDriver, LegacyDriver};
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -156,6 +158,26 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
+/// How the kernel runs a completion's work on this thread.
+enum Taskrun {
+    /// At the next system call: no interrupt for each completion (Linux 5.19, io_uring_setup(2)).
+    Cooperative,
+    /// At once.
+    Interrupting,
+}
+
+type Ring = FusionRuntime<TimeDriver<IoUringDriver>, TimeDriver<LegacyDriver>>;
+
+/// A core's runtime: a ring where the machine has io_uring, else epoll.
+fn ring(taskrun: Taskrun) -> std::io::Result<Ring> {
+    let mut ring = io_uring::IoUring::builder();
+    if matches!(taskrun, Taskrun::Cooperative) {
+        ring.setup_coop_taskrun();
+    }
+    let runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().uring_builder(ring);
+    runtime.enable_timer().with_entries(RING_ENTRIES).build()
+}
+
 /// One core's thread.
 struct Core {
     index: usize,
@@ -176,8 +198,7 @@ impl Core {
                 "io_uring is refused on this machine; serving by epoll (`workspace-server doctor` says why)"
             );
         }
-        let runtime =
-            monoio::RuntimeBuilder::<monoio::FusionDriver>::new().enable_timer().with_entries(RING_ENTRIES).build();
+        let runtime = ring(Taskrun::Cooperative).or_else(|_| ring(Taskrun::Interrupting));
         match runtime {
             Ok(mut runtime) => runtime.block_on(self.serve()).unwrap_or_else(|error| {
                 tracing::error!("{error}");

@@ -29,13 +29,14 @@ use crate::runtime::Runtime;
 use crate::sandbox::deadlines::Deadlines;
 use crate::sandbox::{CreateSandbox, Force, ListFilter, Page, Sandbox};
 use crate::store::Store;
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use mailbox::{Inbox, Mailbox, oneshot};
 use pool::Pool;
 use slot::Slot;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
@@ -44,6 +45,10 @@ use std::time::{Duration, Instant};
 
 /// Calls that may wait for one shard.
 pub const MAILBOX_CALLS_MAX: usize = 4096;
+
+/// Answers that one core keeps, and how large each may be, in bytes.
+const SHOWN_MAX: usize = 4096;
+const SHOWN_BYTES_MAX: usize = 4096;
 
 /// How often deadlines are looked at: they are told in seconds.
 const DEADLINE_LOOK: Duration = Duration::from_millis(500);
@@ -80,6 +85,8 @@ struct Inner {
     deadlines: RefCell<Deadlines>,
     trash: flume::Sender<()>,
     usage: Usage,
+    /// Answers to GET by the store's version: what is asked again and again is not decoded again.
+    shown: RefCell<HashMap<SandboxId, (u64, Bytes)>>,
 }
 
 /// What a shard is made of.
@@ -122,6 +129,7 @@ impl Shard {
             deadlines: RefCell::default(),
             trash: parts.trash,
             usage: parts.usage,
+            shown: RefCell::default(),
         }))
     }
 
@@ -167,6 +175,29 @@ impl Shard {
             Some(record) => Ok(self.show(&record)),
             None => Err(not_found(id)),
         }
+    }
+
+    /// One sandbox as it is shown, made by `show` or as it was made before, while nothing was committed since.
+    pub async fn get_shown(
+        &self,
+        id: SandboxId,
+        show: impl FnOnce(&Sandbox) -> Result<Bytes, Error>,
+    ) -> Result<Bytes, Error> {
+        let version = self.0.store.version();
+        if let Some((of, shown)) = self.0.shown.borrow().get(&id)
+            && *of == version
+        {
+            return Ok(shown.clone());
+        }
+        let shown = show(&self.get(id).await?)?;
+        if shown.len() <= SHOWN_BYTES_MAX {
+            let mut all = self.0.shown.borrow_mut();
+            if all.len() >= SHOWN_MAX {
+                all.clear();
+            }
+            all.insert(id, (version, shown.clone()));
+        }
+        Ok(shown)
     }
 
     /// A page of sandboxes, as last committed.

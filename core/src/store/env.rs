@@ -13,6 +13,7 @@ use super::sys::Lmdb;
 use crate::error::{Error, Reason};
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 /// What the databases look like. Another number stops the start.
@@ -33,9 +34,21 @@ pub(super) struct Gate {
     path: PathBuf,
     /// `None` after an environment was given up and could not be opened again.
     open: RwLock<Option<Lmdb>>,
+    /// Counts commits, also those whose end is not known.
+    commits: AtomicU64,
 }
 
 impl Gate {
+    /// As long as this stays the same, reads give the same.
+    pub(super) fn version(&self) -> u64 {
+        self.commits.load(Ordering::Acquire)
+    }
+
+    /// To be called after each commit, before anybody is told of it.
+    pub(super) fn committed(&self) {
+        self.commits.fetch_add(1, Ordering::Release);
+    }
+
     /// Opens or makes the database, with a map of `MAP_BYTES` or what the machine gives.
     pub(super) fn open(path: &Path) -> Result<Gate, Error> {
         let mut map_bytes = MAP_BYTES;
@@ -55,7 +68,7 @@ impl Gate {
             tracing::info!(stale, "cleared readers that a crash left in the database");
         }
         schema(&lmdb)?;
-        Ok(Gate { path: path.to_path_buf(), open: RwLock::new(Some(lmdb)) })
+        Ok(Gate { path: path.to_path_buf(), open: RwLock::new(Some(lmdb)), commits: AtomicU64::new(0) })
     }
 
     /// Uses the database, shared with others. The closure must be short and not wait for anything.

@@ -69,6 +69,11 @@ impl Store {
         Ok(Store { gate, jobs, lists, queued_bytes, closed, writer: Arc::new(Mutex::new(Some(writer))) })
     }
 
+    /// As long as this stays the same, [`Store::get`] gives the same. Ask for it before the read.
+    pub fn version(&self) -> u64 {
+        self.gate.version()
+    }
+
     /// One record. Microseconds, on any thread.
     pub fn get(&self, id: &SandboxId) -> Result<Option<Record>, Error> {
         reader::get(&self.gate, id)

@@ -195,7 +195,9 @@ impl Log for LmdbLog<'_> {
         let used_bytes = self.gate.fill().map_or(0, |(used, _)| used as u64);
         let new_fit = self.reserve.fill_up(used_bytes);
         for _ in 0..GROW_TRIES_MAX {
-            match self.gate.with(|lmdb| transaction(lmdb, batch, new_fit)) {
+            let committed = self.gate.with(|lmdb| transaction(lmdb, batch, new_fit));
+            self.gate.committed();
+            match committed {
                 Ok(answers) => return Ok(answers),
                 Err(Failure::MapFull) => self.gate.grow().map_err(Failure::at_use)?,
                 Err(Failure::GivenUp(why)) => {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::SendRequest;
 use http::{Response, StatusCode};
+use std::cell::Cell;
 use workspace_core::process::{ExitReason, Finished};
 use workspace_core::{Error, Reason};
 use workspace_proto::agent::{Exited, RunEvent, RunRequest, run_event::Event};
@@ -16,6 +17,13 @@ const LOST_EXIT_CODE: i32 = 128 + 9;
 
 /// From here on a timeout is longer than any timer is set for; the agent keeps it.
 const UNLIMITED_MS_MIN: u64 = 1 << 34;
+
+/// Output that one core may hold of commands that still run, in bytes. Each of them has its own bound, but not their sum.
+const HELD_BYTES_MAX: usize = 512 << 20;
+
+thread_local! {
+    static HELD_BYTES: Cell<usize> = const { Cell::new(0) };
+}
 
 /// Runs a command and collects its output. Dropping the future resets the stream, which kills the command's tree.
 /// The agent has `patience_ms` to start it, and as much beyond the command's own timeout to tell its end: an agent
@@ -65,6 +73,23 @@ async fn collect(response: Response<RecvStream>, mut collected: Collected) -> Re
     collected.finished()
 }
 
+/// Counts output in, or refuses it.
+fn hold(bytes: usize) -> Result<(), Error> {
+    let held = HELD_BYTES.get() + bytes;
+    if held > HELD_BYTES_MAX {
+        return Err(Error::new(
+            Reason::Overloaded,
+            "the server holds as much output of running commands as it may; try again, or ask for less by max_output_bytes",
+        ));
+    }
+    HELD_BYTES.set(held);
+    Ok(())
+}
+
+fn release(bytes: usize) {
+    HELD_BYTES.set(HELD_BYTES.get() - bytes);
+}
+
 struct Collected {
     output_bytes_max: u64,
     started: bool,
@@ -84,8 +109,14 @@ impl Collected {
         }
         match message.event {
             Some(Event::Started(_)) if !self.started => self.started = true,
-            Some(Event::Stdout(bytes)) if self.started && self.fits(&bytes) => self.stdout.extend_from_slice(&bytes),
-            Some(Event::Stderr(bytes)) if self.started && self.fits(&bytes) => self.stderr.extend_from_slice(&bytes),
+            Some(Event::Stdout(bytes)) if self.started && self.fits(&bytes) => {
+                hold(bytes.len())?;
+                self.stdout.extend_from_slice(&bytes);
+            }
+            Some(Event::Stderr(bytes)) if self.started && self.fits(&bytes) => {
+                hold(bytes.len())?;
+                self.stderr.extend_from_slice(&bytes);
+            }
             Some(Event::Exited(exited)) if self.started => self.exited = Some(exited),
             _ => return Err(nonsense("an event out of order or over the output limit")),
         }
@@ -96,21 +127,29 @@ impl Collected {
         (self.stdout.len() + self.stderr.len() + bytes.len()) as u64 <= self.output_bytes_max
     }
 
-    fn lost(self) -> Finished {
+    /// What was collected; from now on it counts as the caller's.
+    fn output(&mut self) -> (Vec<u8>, Vec<u8>) {
+        let output = (std::mem::take(&mut self.stdout), std::mem::take(&mut self.stderr));
+        release(output.0.len() + output.1.len());
+        output
+    }
+
+    fn lost(mut self) -> Finished {
+        let (stdout, stderr) = self.output();
         Finished {
             exit_code: LOST_EXIT_CODE,
             signal: None,
             reason: ExitReason::SandboxLost,
-            stdout: self.stdout,
-            stderr: self.stderr,
+            stdout,
+            stderr,
             truncated: false,
             duration_us: 0,
         }
     }
 
-    fn finished(self) -> Result<Finished, Error> {
+    fn finished(mut self) -> Result<Finished, Error> {
         use workspace_proto::agent::ExitReason as Wire;
-        let exited = self.exited.ok_or_else(|| nonsense("a stream without an exit"))?;
+        let exited = self.exited.take().ok_or_else(|| nonsense("a stream without an exit"))?;
         let reason = match exited.reason() {
             Wire::Exited => ExitReason::Exited,
             Wire::Signaled => ExitReason::Signaled,
@@ -122,14 +161,58 @@ impl Collected {
         if !(0..=255).contains(&exited.exit_code) || exited.signal > 64 {
             return Err(nonsense("an exit code or signal that does not exist"));
         }
+        let (stdout, stderr) = self.output();
         Ok(Finished {
             exit_code: exited.exit_code,
             signal: (exited.signal != 0).then_some(exited.signal),
             reason,
-            stdout: self.stdout,
-            stderr: self.stderr,
+            stdout,
+            stderr,
             truncated: exited.truncated,
             duration_us: exited.duration_us,
         })
+    }
+}
+
+impl Drop for Collected {
+    fn drop(&mut self) {
+        release(self.stdout.len() + self.stderr.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stdout(bytes: usize) -> RunEvent {
+        RunEvent { event: Some(Event::Stdout(Bytes::from(vec![0; bytes]))) }
+    }
+
+    fn started() -> Collected {
+        let mut collected = Collected::new(u64::MAX);
+        collected.take(RunEvent { event: Some(Event::Started(Default::default())) }).unwrap();
+        collected
+    }
+
+    #[test]
+    fn the_sum_of_all_output_is_bounded_and_given_back() {
+        let (mut one, mut two) = (started(), started());
+        HELD_BYTES.set(HELD_BYTES_MAX - 100);
+        one.take(stdout(60)).unwrap();
+        assert_eq!(two.take(stdout(60)).unwrap_err().reason, Reason::Overloaded);
+        drop(one);
+        two.take(stdout(60)).unwrap();
+        assert_eq!(two.lost().stdout.len(), 60);
+        assert_eq!(HELD_BYTES.get(), HELD_BYTES_MAX - 100);
+    }
+
+    #[test]
+    fn events_out_of_order_are_nonsense() {
+        let mut early = Collected::new(10);
+        assert_eq!(early.take(stdout(1)).unwrap_err().reason, Reason::AgentError);
+        let mut over = started();
+        over.output_bytes_max = 10;
+        assert_eq!(over.take(stdout(11)).unwrap_err().reason, Reason::AgentError);
+        assert!(started().finished().is_err(), "no exit was told");
     }
 }

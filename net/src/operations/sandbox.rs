@@ -1,7 +1,7 @@
 //! What can be asked about sandboxes: make, show, list, delete.
 
 use super::bounds::{self, SECONDS_MAX, refuse};
-use crate::operation::{Call, Effect, Json, Nothing, Operation, Profile, Route, delete, get, post};
+use crate::operation::{Call, Effect, Json, Nothing, Operation, Profile, Route, Shown, delete, get, post};
 use crate::wire::base64;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -140,10 +140,10 @@ impl Operation for SandboxGet {
     const EFFECT: Effect = Effect::Read;
     const ERRORS: &'static [Reason] = &[Reason::SandboxNotFound, Reason::AgentNotConnected];
     type Input = Nothing;
-    type Output = Json<Sandbox>;
+    type Output = Shown<Sandbox>;
 
     async fn call(shard: &Shard, call: Call<Nothing>) -> Result<Self::Output, Error> {
-        shard.get(call.sandbox()?).await.map(Json)
+        shard.get_shown(call.sandbox()?, Shown::<Sandbox>::write).await.map(Shown::new)
     }
 }
 

