@@ -36,8 +36,10 @@ impl Server {
         if self.supervisor().is_none_or(|p| p.parent != std::process::id().cast_signed()) {
             return;
         }
+        // An ordinary user's servers share the user's ids: these are no mark.
+        let ids_are_own = self.builder.uid.is_none();
         for process in descendants(self.child.id().cast_signed()) {
-            seen.note(&process);
+            seen.note(&process, ids_are_own);
         }
     }
 
@@ -73,9 +75,10 @@ impl Server {
 }
 
 impl Seen {
-    fn note(&mut self, process: &Process) {
+    fn note(&mut self, process: &Process, ids_are_own: bool) {
         self.processes.insert(process.pid, process.start_ticks);
-        if let Some(uid) = process.status("Uid").filter(|uid| *uid >= FIRST_BLOCK_ID && uid % BLOCK_IDS != SERVER_ID) {
+        let uid = process.status("Uid").filter(|uid| *uid >= FIRST_BLOCK_ID && uid % BLOCK_IDS != SERVER_ID);
+        if let Some(uid) = uid.filter(|_| ids_are_own) {
             self.blocks.insert(uid / BLOCK_IDS);
         }
         let cgroups = process.cgroups();

@@ -31,6 +31,15 @@ pub(crate) struct Server {
     pub(super) _turn: Turn,
 }
 
+/// Who the servers run as, and the ids that subuid gives them, when `OUTSIDE_RANGED` is set.
+const RANGED_USER: u32 = 54_321;
+const RANGED_IDS: (u32, u32) = (1_600_000, 65_536);
+
+/// Whether all tests are to be run with servers of an ordinary user who has a range of ids. Needs root and newuidmap.
+pub(super) fn as_ranged_user() -> bool {
+    std::env::var_os("OUTSIDE_RANGED").is_some()
+}
+
 impl Server {
     /// Starts one with defaults.
     #[track_caller]
@@ -43,10 +52,10 @@ impl Server {
         Builder {
             env: Vec::new(),
             args: Vec::new(),
-            uid: None,
+            uid: as_ranged_user().then_some(RANGED_USER),
             data_dir: None,
             refuse_io_uring: false,
-            subordinate_ids: None,
+            subordinate_ids: as_ranged_user().then_some(RANGED_IDS),
             mount: None,
             descriptors_max: None,
         }

@@ -77,7 +77,7 @@ fn with_a_subordinate_range_root_inside_is_whole() {
         println!("skipped: this machine has no newuidmap");
         return;
     }
-    let server = Server::builder().user(THROW_AWAY_UID).subordinate_ids(1_600_000, 65_536).start();
+    let mut server = Server::builder().user(THROW_AWAY_UID).subordinate_ids(1_600_000, 65_536).start();
     let id = server.create(json!({}));
     let root = json!({"command": "sh", "args": ["-c", "id -u; touch /workspace/r && chown 33:33 /workspace/r && stat -c %u /workspace/r"], "user": "root"});
     let answer = server.run(&id, root);
@@ -85,4 +85,14 @@ fn with_a_subordinate_range_root_inside_is_whole() {
     assert_eq!(server.sh(&id, "id -u; cat /workspace/r"), "1000");
     let enforced = &server.get(&format!("/api/v1/sandboxes/{id}")).expect(200).json()["resources"]["enforced"];
     assert!(enforced["pids"].is_string(), "{enforced}");
+    server.sh(&id, "setsid sleep 9003 </dev/null >/dev/null 2>&1 & exit 0");
+    let sleeper = until_some("the process runs", 10, || {
+        server.own_processes().into_iter().find(|p| p.command_line() == "sleep 9003")
+    });
+    server.kill9_all();
+    server.restart();
+    assert!(sleeper.is_alive());
+    assert_eq!(server.sh(&id, "echo again"), "again");
+    server.delete(&id);
+    assert!(!sleeper.is_alive(), "a new service has power over what an old one left");
 }

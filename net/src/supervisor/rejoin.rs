@@ -31,8 +31,30 @@ fn parent_of(pid: u32) -> Option<OwnedFd> {
     fork::parent_namespace(outer.as_fd()).ok()
 }
 
-/// `pid N` in a launcher's state file.
+/// `agent PID START …` in a launcher's state file, when the process that has this pid began then.
 fn agent_pid(state: &Path) -> Option<u32> {
     let text = std::fs::read_to_string(state).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("pid ")?.split(' ').next()?.parse().ok())
+    let (pid, start) = recorded_agent(&text)?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Field 22 of stat is the 20th after the name, which may hold anything.
+    let began: u64 = stat.rsplit(") ").next()?.split(' ').nth(19)?.parse().ok()?;
+    (start == began).then_some(pid)
+}
+
+fn recorded_agent(text: &str) -> Option<(u32, u64)> {
+    let mut fields = text.lines().find_map(|line| line.strip_prefix("agent "))?.split(' ');
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::recorded_agent;
+
+    #[test]
+    fn the_launchers_record_is_read() {
+        let text =
+            "block 8201\nboot dcc28a04-fbf0-4522-942a-d0a53bc6621b\nenforced 1 1 0 1\nagent 11861 375631 174024\n";
+        assert_eq!(recorded_agent(text), Some((11861, 375_631)));
+        assert_eq!(recorded_agent("block 8201\n"), None);
+    }
 }
