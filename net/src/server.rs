@@ -15,6 +15,7 @@ use monoio::net::UnixStream;
 use monoio::time::TimeDriver;
 use monoio::{FusionRuntime, IoUringDriver, LegacyDriver};
 use std::convert::Infallible;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -49,6 +50,8 @@ pub struct Start {
     pub at_end: AtEnd,
     /// One to the launcher for each core.
     pub sockets: Vec<OwnedFd>,
+    /// Takes a byte once it serves.
+    pub serves: std::io::PipeWriter,
 }
 
 /// What all cores share.
@@ -74,6 +77,7 @@ struct Shared {
     drained: flume::Receiver<Infallible>,
     /// Sandboxes of all shards at the end.
     left: AtomicUsize,
+    serves: Mutex<std::io::PipeWriter>,
 }
 
 /// Serves until SIGTERM. Returns the process's exit code.
@@ -114,6 +118,7 @@ pub fn run(start: Start) -> i32 {
         trash: trash.tell.clone(),
         usage,
         left: AtomicUsize::new(0),
+        serves: Mutex::new(start.serves),
         stop,
         stopper: Mutex::new(Some(stopper)),
         recovered,
@@ -244,6 +249,8 @@ impl Core {
         if self.index == 0 {
             recover(shared, runtime.as_ref()).await.map_err(|error| error.to_string())?;
             tracing::info!(address = %shared.address, "serving");
+            // A supervisor that has gone takes this process along.
+            let _ = shared.serves.lock().map(|mut serves| serves.write_all(b"."));
             stop_at_signal(shared.clone())?;
             drop(shared.recovering.lock().map(|mut recovering| recovering.take()));
         }

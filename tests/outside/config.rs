@@ -186,3 +186,18 @@ fn secrets_and_content_stay_out_of_the_log() {
     assert!(!log.contains('\u{1b}'), "no control character in a log that is no terminal");
     assert!(log.lines().filter(|l| l.contains("process_run")).all(|l| l.starts_with('{')), "JSON lines");
 }
+
+#[test]
+fn a_start_that_cannot_succeed_ends_and_names_the_next_step() {
+    if needs_root() {
+        return;
+    }
+    // Sandboxes would see the server's data through their read-only /usr, so the launcher refuses it, at every start.
+    let place = format!("/usr/share/workspace-test-{}", std::process::id());
+    let ended = Server::builder().data_dir(&place).start_fails();
+    std::fs::remove_dir_all(&place).expect("made by the server");
+    assert!(!ended.status.success() && ended.status.code().is_some(), "{ended:?}");
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    assert!(last.contains("workspace-server doctor"), "{ended:?}");
+    assert!(ended.stderr.contains("launcher: can't start"), "the reason stands above: {ended:?}");
+}

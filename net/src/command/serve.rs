@@ -46,7 +46,9 @@ fn start(at_end: AtEnd) -> Result<ExitCode, String> {
     let address = local_address(&listeners)?;
     data_dir.publish("http.address", &format!("{address}\n"), &ids)?;
     say_who_may_call(&config, address);
-    supervisor::run(&data_dir, &ids, shard_count, |sockets| serve(&config, address, &listeners, &ids, at_end, sockets))
+    supervisor::run(&data_dir, &ids, shard_count, |sockets, serves| {
+        serve(&config, address, &listeners, &ids, at_end, sockets, serves)
+    })
 }
 
 /// In the server's own process.
@@ -57,12 +59,20 @@ fn serve(
     ids: &Identities,
     at_end: AtEnd,
     sockets: Vec<OwnedFd>,
+    serves: std::io::PipeWriter,
 ) -> i32 {
     let listeners: Result<Vec<TcpListener>, _> = listeners.iter().map(TcpListener::try_clone).collect();
     match listeners {
         Ok(listeners) => {
-            let start =
-                crate::server::Start { config: config.clone(), address, listeners, ids: ids.clone(), at_end, sockets };
+            let start = crate::server::Start {
+                config: config.clone(),
+                address,
+                listeners,
+                ids: ids.clone(),
+                at_end,
+                sockets,
+                serves,
+            };
             crate::server::run(start)
         }
         Err(error) => {

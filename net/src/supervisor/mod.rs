@@ -20,6 +20,7 @@ pub use data_dir::DataDir;
 pub use identity::{Identities, establish};
 
 use crate::sys::{fork, signal};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ const BACKOFF_MS_MIN: u64 = 100;
 const BACKOFF_MS_MAX: u64 = 5_000;
 /// A unit that ran this long was well: the back-off starts anew.
 const WELL_MS: u64 = 10_000;
+/// After so many starts in a row that never came to serve, the service ends: somebody must look.
+const FAILED_STARTS_MAX: u32 = 5;
 /// A server that ends with this code said why itself, and starting it again would not help.
 pub const EXIT_FATAL: i32 = 2;
 
@@ -43,15 +46,17 @@ pub fn run(
     data_dir: &DataDir,
     ids: &Identities,
     shard_count: usize,
-    serve: impl Fn(Vec<OwnedFd>) -> i32,
+    serve: impl Fn(Vec<OwnedFd>, io::PipeWriter) -> i32,
 ) -> Result<ExitCode, String> {
     signal::block(&SIGNALS);
     let agent = unit::agent_memfd().map_err(|e| format!("the agent could not be put into memory: {e}"))?;
     let parts = Parts { agent, data_dir, ids, shard_count };
     let mut backoff_ms = BACKOFF_MS_MIN;
+    let mut failed_starts = 0;
     loop {
         let started = Instant::now();
-        let unit = unit::start(&parts, &serve).map_err(|e| format!("the server could not be started: {e}"))?;
+        let (unit, mut served) =
+            unit::start(&parts, &serve).map_err(|e| format!("the server could not be started: {e}"))?;
         match watch(unit) {
             Outcome::Stopped(code) => {
                 if let Err(error) = unit::sweep(&parts) {
@@ -62,6 +67,14 @@ pub fn run(
             Outcome::Died(what) => {
                 if started.elapsed() > Duration::from_millis(WELL_MS) {
                     backoff_ms = BACKOFF_MS_MIN;
+                }
+                // Both have ended, so this reads the byte or the end.
+                let well = served.read(&mut [0]).is_ok_and(|bytes| bytes == 1);
+                failed_starts = if well { 0 } else { failed_starts + 1 };
+                if failed_starts >= FAILED_STARTS_MAX {
+                    return Err(format!(
+                        "launcher and server ended {FAILED_STARTS_MAX} times right after their start; the lines above say why, and `workspace-server doctor` may know the remedy"
+                    ));
                 }
                 tracing::warn!(what, backoff_ms, "starting launcher and server again; sandboxes live on");
                 if signal::wait(&[libc::SIGINT, libc::SIGTERM], Duration::from_millis(backoff_ms)).is_some() {

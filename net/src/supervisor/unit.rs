@@ -62,8 +62,12 @@ pub(super) fn agent_memfd() -> io::Result<OwnedFd> {
     Ok(read_only)
 }
 
-/// Starts both. In the server's process `serve` is called with the shards' sockets and its result ends the process.
-pub(super) fn start(parts: &Parts<'_>, serve: impl FnOnce(Vec<OwnedFd>) -> i32) -> io::Result<Unit> {
+/// Starts both. In the server's process `serve` is called with the shards' sockets and a pipe into which it writes a
+/// byte once it serves; its result ends the process. The pipe's other end ends with the server.
+pub(super) fn start(
+    parts: &Parts<'_>,
+    serve: impl FnOnce(Vec<OwnedFd>, io::PipeWriter) -> i32,
+) -> io::Result<(Unit, io::PipeReader)> {
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
     for _ in 0..parts.shard_count {
@@ -86,25 +90,26 @@ pub(super) fn start(parts: &Parts<'_>, serve: impl FnOnce(Vec<OwnedFd>) -> i32) 
     };
     drop(theirs);
     let (mapper, confined) = confine::handshake()?;
+    let (served, serves) = io::pipe()?;
     let server = match fork::fork()? {
         Fork::Parent(pid) => pid,
         Fork::Child => {
-            drop(mapper);
+            drop((mapper, served));
             // A session of its own: Ctrl-C reaches the supervisor alone, which then drains this one.
             let _ = rustix::process::setsid();
             if let Err(error) = confined.enter(parts.data_dir, parts.ids) {
                 eprintln!("workspace-server: the server could not be confined: {error}");
                 std::process::exit(1)
             }
-            std::process::exit(serve(ours))
+            std::process::exit(serve(ours, serves))
         }
     };
-    drop(confined);
+    drop((confined, serves));
     if let Err(error) = mapper.map(server, parts.ids) {
         fork::kill(server, libc::SIGKILL);
         eprintln!("workspace-server: the server's ids could not be mapped: {error}");
     }
-    Ok(Unit { launcher, server })
+    Ok((Unit { launcher, server }, served))
 }
 
 /// Removes this service's empty control groups, which the launcher has no right to. Waits for it, bounded by its work.
