@@ -109,6 +109,9 @@ pub(crate) fn sweep(name: &str) {
     }
 }
 
+/// The leaf into which an ordinary user's service moved (the supervisor's `delegation.rs`): ours go beside it.
+const SERVICE_LEAF: &str = "/workspace-service";
+
 /// The directory that ours go into, and cgroup.procs of where we are. Real root uses the top of what is mounted, so
 /// that stopping the service does not take the sandboxes along; others use the group that was given to them.
 fn open_root(mounted: &Mounted, own: &str, real_root: RealRoot) -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
@@ -121,7 +124,10 @@ fn open_root(mounted: &Mounted, own: &str, real_root: RealRoot) -> Result<(Owned
     let origin = own_dir.as_ref().and_then(procs);
     let root = match real_root {
         RealRoot::Yes => small_file::place(&mounted.point)?,
-        RealRoot::No => small_file::place(own_dir.as_deref().ok_or(Errno::NOENT)?)?,
+        RealRoot::No => {
+            let own_dir = own_dir.as_deref().ok_or(Errno::NOENT)?;
+            small_file::place(own_dir.strip_suffix(SERVICE_LEAF).unwrap_or(own_dir))?
+        }
     };
     Ok((root, origin))
 }

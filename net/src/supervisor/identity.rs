@@ -45,6 +45,7 @@ pub fn establish(data_dir: &DataDir) -> Result<Identities, String> {
         let files_in_spans = !can_be_idmapped(data_dir.fd.as_fd(), base_id);
         return Ok(Identities { mode: Mode::Root, base_id, owner_id: base_id + 0xffff, spans, files_in_spans });
     }
+    super::delegation::stand_aside();
     let mode = enter_user_namespace(&data_dir.path)?;
     let base_id = if mode == Mode::Ranged { 1 } else { 0 };
     Ok(Identities { mode, base_id, owner_id: 0, spans: Vec::new(), files_in_spans: false })

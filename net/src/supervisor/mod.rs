@@ -10,6 +10,7 @@
 mod blocks;
 mod confine;
 mod data_dir;
+mod delegation;
 mod identity;
 mod idmapped;
 mod rejoin;
