@@ -155,7 +155,7 @@ fn become_launcher(fds: &[BorrowedFd<'_>]) -> io::Error {
     if let Err(error) = prepared.and_then(|()| null_stdio()).and_then(|()| fork::arrange_fds(fds, LAUNCHER_FDS_AT)) {
         return error;
     }
-    // SAFETY-free: the number is known to be open, arranged just above.
+    // Arranged just above: descriptor 3 is the program.
     let program = File::open("/proc/self/fd/3").map(OwnedFd::from);
     match program {
         Ok(program) => fork::exec_fd(program.as_fd(), &[c"workspace-launcher", c"launcher"]),
