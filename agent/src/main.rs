@@ -5,6 +5,8 @@
 //! launcher without power over files can't.
 
 mod filter;
+#[cfg(test)]
+mod fuzz;
 mod init;
 mod launcher;
 mod spawner;

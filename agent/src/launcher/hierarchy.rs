@@ -250,4 +250,22 @@ mod tests {
         assert_eq!(parse_mount("1 1 0:1 / / rw - ext4 /dev/vda rw"), None);
         assert_eq!(parse_mount("nonsense"), None);
     }
+
+    #[test]
+    fn any_line_is_a_mount_or_none() {
+        let corpus: [&[u8]; 2] = [
+            b"36 25 0:30 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct",
+            b"30 1 0:9 /user.slice /cg rw - cgroup2 none rw",
+        ];
+        crate::fuzz::run(
+            |input| {
+                let line = String::from_utf8_lossy(input);
+                if let Some(mounted) = parse_mount(&line) {
+                    let _ = own_path("0::/user.slice/a\n1:cpu,cpuacct:/b\n", &mounted);
+                    let _ = own_path(&line, &mounted);
+                }
+            },
+            &corpus,
+        );
+    }
 }

@@ -116,4 +116,16 @@ mod tests {
             assert_eq!(SandboxId::parse(bad), None, "{bad}");
         }
     }
+
+    #[test]
+    fn what_is_read_is_written_the_same() {
+        let corpus: [&[u8]; 1] = [b"block 4106\nboot dcc28a04-fbf0\nenforced 1 1 0 1\nagent 5904 276864 70814\n"];
+        crate::fuzz::run(
+            |input| {
+                let Some(record) = std::str::from_utf8(input).ok().and_then(Record::decode) else { return };
+                assert_eq!(Record::decode(&record.encode()), Some(record));
+            },
+            &corpus,
+        );
+    }
 }

@@ -199,4 +199,32 @@ mod tests {
         bytes[4] = 99;
         assert_eq!(Reply::parse(bytes), None);
     }
+
+    #[test]
+    fn no_bytes_make_a_request_that_is_not_one() {
+        let sample = sample();
+        let corpus: [&[u8]; 2] = [&sample[LENGTH_BYTES..], b"\x01\x00\x00\x00/\x00sh\x00"];
+        crate::fuzz::run(
+            |input| {
+                if let Ok(request) = Request::parse(input) {
+                    assert!(!request.argv.is_empty(), "a request names a command");
+                }
+            },
+            &corpus,
+        );
+    }
+
+    #[test]
+    fn every_reply_that_is_read_is_written_the_same() {
+        let corpus: [&[u8]; 1] = [&Reply { pid: 7, step: Step::Exec, errno: 2 }.encode()];
+        crate::fuzz::run(
+            |input| {
+                let Ok(bytes) = <[u8; REPLY_BYTES]>::try_from(input) else { return };
+                if let Some(reply) = Reply::parse(bytes) {
+                    assert_eq!(reply.encode(), bytes);
+                }
+            },
+            &corpus,
+        );
+    }
 }
