@@ -28,6 +28,30 @@ pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Largest piece of output in one `RunEvent`, in bytes.
 pub const OUTPUT_CHUNK_BYTES_MAX: usize = 64 << 10;
 
+/// Of a started process's output, kept where the caller asks for no other size, in bytes.
+pub const RING_BYTES_DEFAULT: u64 = 1 << 20;
+
+/// Largest ring of a started process, in bytes.
+pub const RING_BYTES_MAX: u64 = 16 << 20;
+
+/// How long a full ring that nobody reads holds its process back, in seconds.
+pub const RING_HOLD_S: u64 = 10;
+
+/// How long a started process that has ended is kept, in seconds.
+pub const ENDED_KEPT_S: u64 = 600;
+
+/// Ended processes kept in one sandbox; the oldest goes first.
+pub const ENDED_KEPT_MAX: usize = 256;
+
+/// How long input may wait for a process that does not read, in seconds.
+pub const INPUT_WAIT_S: u64 = 10;
+
+/// From SIGTERM to SIGKILL at a command's timeout, in milliseconds.
+pub const TIMEOUT_GRACE_MS: u64 = 1000;
+
+/// Terminals of one sandbox at once.
+pub const PTYS_MAX: usize = 32;
+
 /// Largest packet between server and launcher, in bytes.
 pub const PACKET_BYTES_MAX: usize = 64 << 10;
 
@@ -39,4 +63,26 @@ pub mod method {
     pub const RUN: &str = "/workspace.agent.v1.Agent/Run";
     /// `Agent.List`, unary.
     pub const LIST: &str = "/workspace.agent.v1.Agent/List";
+    /// `Agent.Start`, unary.
+    pub const START: &str = "/workspace.agent.v1.Agent/Start";
+    /// `Agent.Get`, unary.
+    pub const GET: &str = "/workspace.agent.v1.Agent/Get";
+    /// `Agent.Wait`, unary, answered late.
+    pub const WAIT: &str = "/workspace.agent.v1.Agent/Wait";
+    /// `Agent.Attach`, server streaming.
+    pub const ATTACH: &str = "/workspace.agent.v1.Agent/Attach";
+    /// `Agent.Input`, unary.
+    pub const INPUT: &str = "/workspace.agent.v1.Agent/Input";
+    /// `Agent.Signal`, unary.
+    pub const SIGNAL: &str = "/workspace.agent.v1.Agent/Signal";
+    /// `Agent.PtyOpen`, unary.
+    pub const PTY_OPEN: &str = "/workspace.agent.v1.Agent/PtyOpen";
+    /// `Agent.PtyList`, unary.
+    pub const PTY_LIST: &str = "/workspace.agent.v1.Agent/PtyList";
+    /// `Agent.PtyAttach`, streaming both ways.
+    pub const PTY_ATTACH: &str = "/workspace.agent.v1.Agent/PtyAttach";
+    /// `Agent.PtyResize`, unary.
+    pub const PTY_RESIZE: &str = "/workspace.agent.v1.Agent/PtyResize";
+    /// `Agent.PtyClose`, unary.
+    pub const PTY_CLOSE: &str = "/workspace.agent.v1.Agent/PtyClose";
 }

@@ -129,6 +129,15 @@ async fn hello(
 
 fn list(agent: &Agent) -> ListReply {
     let alive = agent.alive.borrow();
-    let of = |(pid, command): (&i32, &Bytes)| Process { pid: *pid as u32, command: command.clone() };
-    ListReply { processes: alive.iter().take(LIST_MAX).map(of).collect(), more: alive.len() > LIST_MAX }
+    let of = |(pid, command): (&i32, &Bytes)| Process {
+        pid: *pid as u32,
+        command: command.clone(),
+        attached: true,
+        ..Process::default()
+    };
+    ListReply {
+        processes: alive.iter().take(LIST_MAX).map(of).collect(),
+        more: alive.len() > LIST_MAX,
+        alive: alive.len() as u64,
+    }
 }

@@ -107,7 +107,7 @@ impl Agent for Link {
         let requests = self.requests.clone();
         async move {
             let list = async { unary::<_, ListReply>(requests, method::LIST, &ListRequest {}).await };
-            Ok(within(timeout_ms, list).await?.processes.len() as u64)
+            Ok(within(timeout_ms, list).await?.alive)
         }
         .boxed_local()
     }
