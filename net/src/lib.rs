@@ -12,6 +12,7 @@ pub mod logging;
 pub mod openapi;
 pub mod operation;
 pub mod operations;
+pub mod reply;
 pub mod server;
 pub mod supervisor;
 pub mod sys;

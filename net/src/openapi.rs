@@ -72,6 +72,7 @@ fn describe(operation: &Entry, route: &Route, id: &str, input: &Value, output: O
     let mut parameters: Vec<Value> = parameters_of(route.path)
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
         .collect();
+    let input = &without_names(input, route.path);
     if route.method.has_body() {
         described["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": input}}});
     } else {
@@ -96,12 +97,27 @@ fn parameters_of(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
 }
 
+/// The input without the fields that the path gives.
+fn without_names(input: &Value, path: &str) -> Value {
+    let mut input = input.clone();
+    for name in parameters_of(path) {
+        if let Some(properties) = input["properties"].as_object_mut() {
+            properties.remove(name);
+        }
+        if let Some(required) = input["required"].as_array_mut() {
+            required.retain(|field| field != name);
+        }
+    }
+    input
+}
+
 fn responses(operation: &Entry, output: Option<&Value>) -> Value {
     let mut responses = Map::new();
-    let schema = output.cloned().unwrap_or_else(|| json!({"type": "object"}));
+    let unknown = if operation.media_type == "application/json" { "object" } else { "string" };
+    let schema = output.cloned().unwrap_or_else(|| json!({"type": unknown}));
     responses.insert(
         operation.status.to_string(),
-        json!({"description": "Done.", "content": {"application/json": {"schema": schema}}}),
+        json!({"description": "Done.", "content": {operation.media_type: {"schema": schema}}}),
     );
     let mut by_status: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
     for reason in COMMON_ERRORS.iter().chain(operation.errors) {
@@ -148,7 +164,7 @@ pub fn reference(operations: &[Entry]) -> String {
         let described = &document["paths"][route.path][route.method.name().to_lowercase()];
         let mut seen = Vec::new();
         table(&mut text, "Input", &input_of(described, route.method), &document, &mut seen);
-        let output = &described["responses"][operation.status.to_string()]["content"]["application/json"]["schema"];
+        let output = &described["responses"][operation.status.to_string()]["content"][operation.media_type]["schema"];
         table(&mut text, &format!("Answer ({})", operation.status), output, &document, &mut seen);
         if !operation.errors.is_empty() {
             let names: Vec<String> = operation.errors.iter().map(|r| format!("`{}`", r.name())).collect();

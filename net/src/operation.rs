@@ -6,13 +6,11 @@
 //! ```
 //! Must not know: sockets, HTTP statuses of failures (`failure`), how an answer is framed.
 
+pub use crate::reply::{Document, EVENT_STREAM, Events, Follow, Json, Output, Pieces, Ready, Reply, Shown};
 use crate::wire::{fields, json, query};
-use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::marker::PhantomData;
 use workspace_core::sandbox::Idempotency;
 use workspace_core::shard::Shard;
 use workspace_core::{Error, Reason, SandboxId};
@@ -136,6 +134,10 @@ pub const SHORT: Limits = Limits { body_bytes_max: MIB, in_flight_max_per_sandbo
 pub struct Arguments<'a> {
     /// The sandbox that the path names.
     pub sandbox: Option<SandboxId>,
+    /// What else the path names: a field of the input, and its text.
+    pub item: Option<(&'static str, &'a str)>,
+    /// Of the header Last-Event-ID: where a reader of events left off.
+    pub last_event_id: Option<&'a str>,
     /// Where the input is.
     pub form: Form<'a>,
     /// Of the header Idempotency-Key.
@@ -152,14 +154,17 @@ pub enum Form<'a> {
 }
 
 impl Form<'_> {
-    /// Reads the input. 1001 names the field that is missing or of another type.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        let decoded = match self {
-            Form::Query(text) => fields::decode(&query::object(text).map_err(malformed)?, fields::Source::Text),
-            Form::Json([]) => fields::decode(&serde_json::json!({}), fields::Source::Json),
-            Form::Json(bytes) => fields::decode(&json::parse(bytes).map_err(malformed)?, fields::Source::Json),
+    /// Reads the input, with the field that the path gives. 1001 names the field that is missing or of another type.
+    pub fn read<T: DeserializeOwned>(&self, item: Option<(&str, &str)>) -> Result<T, Error> {
+        let (mut object, source) = match self {
+            Form::Query(text) => (query::object(text).map_err(malformed)?, fields::Source::Text),
+            Form::Json([]) => (serde_json::json!({}), fields::Source::Json),
+            Form::Json(bytes) => (json::parse(bytes).map_err(malformed)?, fields::Source::Json),
         };
-        decoded.map_err(|wrong| {
+        if let (Some((name, text)), Some(object)) = (item, object.as_object_mut()) {
+            object.insert(name.to_owned(), text.into());
+        }
+        fields::decode(&object, source).map_err(|wrong| {
             let error = Error::new(Reason::InvalidRequest, wrong.to_string());
             if wrong.path.is_empty() { error } else { error.details(wrong.path) }
         })
@@ -174,6 +179,8 @@ fn malformed(why: impl ToString) -> Error {
 #[derive(Debug)]
 pub struct Call<I> {
     sandbox: Option<SandboxId>,
+    /// Of the header Last-Event-ID: where a reader of events left off.
+    pub last_event_id: Option<String>,
     /// Of the header Idempotency-Key.
     pub idempotency: Option<Idempotency>,
     /// The input, of the right shape; values are checked by the operation.
@@ -190,89 +197,6 @@ impl<I> Call<I> {
 /// An input without fields.
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 pub struct Nothing {}
-
-/// An answer in bytes, always JSON.
-pub enum Reply {
-    /// The whole body.
-    Whole(Bytes),
-    /// A body that is never in memory as a whole.
-    Pieces(Box<dyn Pieces>),
-}
-
-/// A body whose length is known and whose bytes are made when they are sent.
-pub trait Pieces {
-    /// Of what is still to be written.
-    fn bytes(&self) -> u64;
-    /// Appends the next piece, of bounded length; false where all had been written.
-    fn write_next(&mut self, out: &mut Vec<u8>) -> bool;
-}
-
-/// What an operation answers.
-pub trait Output {
-    /// The bytes that a caller gets.
-    fn reply(self) -> Result<Reply, Error>;
-    /// The shape, for documents; `None` where it is a document itself.
-    fn schema(generator: &mut SchemaGenerator) -> Option<Schema>;
-}
-
-/// An answer that is JSON already, of a known shape.
-#[derive(Debug)]
-pub struct Shown<T> {
-    body: Bytes,
-    shape: PhantomData<T>,
-}
-
-impl<T: Serialize> Shown<T> {
-    /// Writes a value as JSON.
-    pub fn write(value: &T) -> Result<Bytes, Error> {
-        let mut body = Vec::with_capacity(1024);
-        serde_json::to_writer(&mut body, value)
-            .map_err(|e| Error::new(Reason::Internal, "the answer could not be written").source(e))?;
-        Ok(Bytes::from(body))
-    }
-
-    /// Takes what [`Shown::write`] made.
-    pub fn new(body: Bytes) -> Shown<T> {
-        Shown { body, shape: PhantomData }
-    }
-}
-
-impl<T: JsonSchema> Output for Shown<T> {
-    fn reply(self) -> Result<Reply, Error> {
-        Ok(Reply::Whole(self.body))
-    }
-    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
-        Some(generator.subschema_for::<T>())
-    }
-}
-
-/// An answer as JSON.
-#[derive(Debug)]
-pub struct Json<T>(pub T);
-
-impl<T: Serialize + JsonSchema> Output for Json<T> {
-    fn reply(self) -> Result<Reply, Error> {
-        Shown::write(&self.0).map(Reply::Whole)
-    }
-
-    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
-        Some(generator.subschema_for::<T>())
-    }
-}
-
-/// An answer that was made before.
-#[derive(Debug)]
-pub struct Ready(pub Bytes);
-
-impl Output for Ready {
-    fn reply(self) -> Result<Reply, Error> {
-        Ok(Reply::Whole(self.0))
-    }
-
-    fn schema(_: &mut SchemaGenerator) -> Option<Schema> {
-        None
-    }
-}
 
 /// One thing that callers can ask for.
 pub trait Operation: 'static {
@@ -316,6 +240,7 @@ pub struct Entry {
     pub summary: &'static str,
     pub routes: &'static [Route],
     pub status: u16,
+    pub media_type: &'static str,
     pub tool: Option<Profile>,
     pub effect: Effect,
     pub access: Access,
@@ -334,6 +259,7 @@ pub const fn entry<O: Operation>() -> Entry {
         summary: O::SUMMARY,
         routes: O::ROUTES,
         status: O::STATUS,
+        media_type: O::Output::MEDIA_TYPE,
         tool: O::TOOL,
         effect: O::EFFECT,
         access: O::ACCESS,
@@ -347,9 +273,10 @@ pub const fn entry<O: Operation>() -> Entry {
 }
 
 async fn invoke<O: Operation>(shard: &Shard, arguments: Arguments<'_>) -> Result<Reply, Error> {
-    let Arguments { sandbox, form, idempotency } = arguments;
-    let input = form.read::<O::Input>()?;
-    O::call(shard, Call { sandbox, idempotency, input }).await?.reply()
+    let Arguments { sandbox, item, last_event_id, form, idempotency } = arguments;
+    let input = form.read::<O::Input>(item)?;
+    let last_event_id = last_event_id.map(str::to_owned);
+    O::call(shard, Call { sandbox, last_event_id, idempotency, input }).await?.reply()
 }
 
 /// Reasons that every operation may answer with, because the edge, the mailboxes or the store do.

@@ -19,6 +19,7 @@ fn quick() -> Settings {
         idle: ms(400),
         write: ms(300),
         linger: ms(200),
+        heartbeat: Duration::from_millis(100),
         drain: ms(500),
     };
     Settings { deadlines, ..Settings::default() }

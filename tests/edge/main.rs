@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod bodies;
+mod events;
 mod framing;
 mod kit;
 mod lifetimes;

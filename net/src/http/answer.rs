@@ -2,14 +2,16 @@
 
 use super::clock::{Clock, RequestId};
 use crate::failure::Refusal;
-use crate::operation::Reply;
-use bytes::Bytes;
+use crate::operation::{EVENT_STREAM, Reply};
 use serde::Serialize;
 
 /// More than a head takes in most answers.
 const HEAD_BYTES: usize = 384;
 /// A body up to this length is copied behind its head, so that both go in one write.
 pub(super) const COPIED_BYTES_MAX: usize = 64 << 10;
+
+const JSON: &str = "application/json";
+const NOT_HELD_BACK: &[u8] = b"cache-control: no-store\r\nx-accel-buffering: no\r\n";
 
 /// An answer, ready to be written.
 pub(super) struct Answer {
@@ -65,25 +67,43 @@ impl Answer {
 
     /// 204, perhaps with Allow.
     pub(super) fn empty(allow: Option<String>) -> Answer {
-        Answer { status: 204, body: Reply::Whole(Bytes::new()), allow, code: 0 }
+        Answer { status: 204, body: Reply::NoContent, allow, code: 0 }
     }
 }
 
 /// Writes the head of `answer`; the body is the caller's, who knows whether it is worth a copy.
 pub(super) fn write_head(out: &mut Vec<u8>, clock: &Clock, answer: &Answer, frame: &Frame<'_>) {
-    let length = match &answer.body {
-        Reply::Whole(body) => body.len() as u64,
-        Reply::Pieces(pieces) => pieces.bytes(),
+    let (media_type, length) = match &answer.body {
+        Reply::Whole(body) => (JSON, Some(body.len() as u64)),
+        Reply::Pieces(pieces) => (JSON, Some(pieces.bytes())),
+        Reply::Document(document) => (document.media_type, Some(document.bytes.len() as u64)),
+        Reply::Events(_) => (EVENT_STREAM, None),
+        Reply::NoContent => (JSON, Some(0)),
     };
-    out.reserve(HEAD_BYTES + if length <= COPIED_BYTES_MAX as u64 { length as usize } else { 0 });
+    let copied = length.filter(|length| *length <= COPIED_BYTES_MAX as u64).unwrap_or(0);
+    out.reserve(HEAD_BYTES + copied as usize);
     status_line(out, answer.status);
     out.extend_from_slice(b"x-content-type-options: nosniff\r\nvary: origin\r\ndate: ");
     out.extend_from_slice(&clock.date());
     field(out, b"\r\nx-request-id: ", frame.request_id.as_str());
     if answer.status != 204 {
-        out.extend_from_slice(b"content-type: application/json\r\ncontent-length: ");
-        decimal(out, length);
-        out.extend_from_slice(b"\r\n");
+        field(out, b"content-type: ", media_type);
+        match length {
+            Some(length) => {
+                out.extend_from_slice(b"content-length: ");
+                decimal(out, length);
+                out.extend_from_slice(b"\r\n");
+            }
+            // No cache and no proxy may hold events back. HTTP/1.0 ends a body by closing.
+            None if frame.old => out.extend_from_slice(NOT_HELD_BACK),
+            None => {
+                out.extend_from_slice(NOT_HELD_BACK);
+                out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            }
+        }
+    }
+    if let Reply::Document(document) = &answer.body {
+        out.extend_from_slice(document.headers.as_bytes());
     }
     match answer.status {
         401 => out.extend_from_slice(b"www-authenticate: Bearer\r\n"),

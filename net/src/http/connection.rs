@@ -11,16 +11,16 @@ use super::answer::{Answer, COPIED_BYTES_MAX, Frame, write_head};
 use super::body::{self, Stop};
 use super::peers::Peer;
 use super::route::Found;
+use super::slot::Slot;
 use super::socket::{Gone, Wire};
-use super::{App, origin};
+use super::{App, fields, origin, stream};
 use crate::failure::Refusal;
-use crate::operation::{Abandoned, Access, Arguments, COMMON_ERRORS, Entry, Form, Reply};
+use crate::operation::{Abandoned, Access, Arguments, COMMON_ERRORS, Document, EVENT_STREAM, Entry, Form, Reply};
 use crate::wire::framing::{self, Framing};
 use crate::wire::head::{Bad, Progress, Scan};
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, select};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{Method, Version};
 use monoio::time::Instant;
@@ -31,11 +31,13 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use workspace_core::sandbox::Idempotency;
 use workspace_core::{Error, Reason, SandboxId};
 
 /// Answers are sent when this much has collected, even where more could be answered first.
 const OUT_BYTES_MAX: usize = 64 << 10;
+
+/// In the log, of a request whose client did not wait for the answer.
+const CLIENT_LEFT: u16 = 499;
 
 /// Serves a connection to its end.
 pub(super) async fn serve(app: &App, peer: Rc<Peer>) {
@@ -63,6 +65,7 @@ struct Request<'h> {
     sandbox: Option<SandboxId>,
     frame: Frame<'h>,
     started: Instant,
+    slot: Option<Slot<'h>>,
 }
 
 async fn exchange(app: &App, wire: &mut Wire<'_>) -> Next {
@@ -87,6 +90,7 @@ async fn exchange(app: &App, wire: &mut Wire<'_>) -> Next {
             head_only: head.method == Method::HEAD,
         },
         started: Instant::now(),
+        slot: None,
     };
     let answer = match answer(app, wire, &head, &framing, &mut request).await {
         Ok(answer) => answer,
@@ -97,28 +101,46 @@ async fn exchange(app: &App, wire: &mut Wire<'_>) -> Next {
             Answer::refusal(refusal, &request.frame.request_id)
         }
         Err(Stop::Gone) => {
-            log(&request, 499, 0);
+            log(&request, CLIENT_LEFT, 0);
             return Next::Gone;
         }
     };
     request.frame.keep_alive &= !app.peers.stopping();
-    reply(app, wire, &request, answer).await
+    reply(app, wire, &mut request, answer).await
 }
 
-async fn reply(app: &App, wire: &mut Wire<'_>, request: &Request<'_>, answer: Answer) -> Next {
+async fn reply(app: &App, wire: &mut Wire<'_>, request: &mut Request<'_>, answer: Answer) -> Next {
+    let (status, code) = (answer.status, answer.code);
+    let is_stream = matches!(answer.body, Reply::Events(_));
+    // Nothing follows events: their end is the connection's.
+    request.frame.keep_alive &= !is_stream;
     write_head(&mut wire.out, &app.clock, &answer, &request.frame);
-    log(request, answer.status, answer.code);
-    let body = if request.frame.head_only { Reply::Whole(Bytes::new()) } else { answer.body };
-    if send_body(wire, body).await.is_err() {
-        return Next::Gone;
+    if !is_stream {
+        log(request, status, code);
     }
-    if request.frame.keep_alive { Next::Keep } else { Next::Close }
+    let sent = match answer.body {
+        _ if request.frame.head_only => Ok(()),
+        Reply::Events(events) => {
+            let sent = stream::send(wire, events, !request.frame.old, app.settings.deadlines.heartbeat).await;
+            log(request, if sent.is_ok() { status } else { CLIENT_LEFT }, code);
+            sent
+        }
+        body => send_body(wire, body).await,
+    };
+    match sent {
+        Err(_) => Next::Gone,
+        Ok(()) if request.frame.keep_alive => Next::Keep,
+        Ok(()) => Next::Close,
+    }
 }
 
 async fn send_body(wire: &mut Wire<'_>, body: Reply) -> Result<(), Gone> {
     match body {
-        Reply::Whole(body) if body.len() <= COPIED_BYTES_MAX => wire.out.extend_from_slice(&body),
-        Reply::Whole(body) => wire.flush_with(&body).await?,
+        Reply::NoContent | Reply::Events(_) => {}
+        Reply::Whole(bytes) | Reply::Document(Document { bytes, .. }) => match bytes.len() {
+            0..=COPIED_BYTES_MAX => wire.out.extend_from_slice(&bytes),
+            _ => wire.flush_with(&bytes).await?,
+        },
         Reply::Pieces(mut pieces) => {
             while pieces.write_next(&mut wire.out) {
                 if wire.out.len() > OUT_BYTES_MAX {
@@ -181,7 +203,7 @@ fn misframed(app: &App, wire: &mut Wire<'_>, bad: Bad, head_only: bool) -> Next 
         old: false,
         head_only,
     };
-    let request = Request { entry: None, sandbox: None, frame, started: Instant::now() };
+    let request = Request { entry: None, sandbox: None, frame, started: Instant::now(), slot: None };
     let answer = Answer::refusal(Refusal::request(bad.status, bad.message), &request.frame.request_id);
     write_head(&mut wire.out, &app.clock, &answer, &request.frame);
     if let (Reply::Whole(body), false) = (&answer.body, head_only) {
@@ -193,12 +215,12 @@ fn misframed(app: &App, wire: &mut Wire<'_>, bad: Bad, head_only: bool) -> Next 
 
 /// A request that was let in.
 enum Admitted<'h> {
-    Call { entry: &'static Entry, caller: &'h [u8] },
+    Call { entry: &'static Entry, caller: &'h [u8], item: Option<(&'static str, &'h str)> },
     Options(Option<String>),
 }
 
 async fn answer<'h>(
-    app: &App,
+    app: &'h App,
     wire: &mut Wire<'_>,
     head: &'h Parts,
     framing: &Framing,
@@ -211,8 +233,8 @@ async fn answer<'h>(
             return Err(refusal.into());
         }
     };
-    let (entry, caller) = match admitted {
-        Admitted::Call { entry, caller } => (entry, caller),
+    let (entry, caller, item) = match admitted {
+        Admitted::Call { entry, caller, item } => (entry, caller, item),
         Admitted::Options(allow) => {
             request.frame.keep_alive &= body::drain(app, wire, framing).await;
             return Ok(Answer::empty(allow));
@@ -228,11 +250,14 @@ async fn answer<'h>(
         Bytes::new()
     };
     let form = if has_body { Form::Json(&received) } else { Form::Query(head.uri.query().unwrap_or_default()) };
-    let idempotency = idempotency(head, caller, &received).map_err(Refusal::from)?;
-    let _slot = Slot::take(app, entry, request.sandbox).map_err(Refusal::from)?;
-    let future = (entry.invoke)(&app.shard, Arguments { sandbox: request.sandbox, form, idempotency });
+    let idempotency = fields::idempotency(head, caller, &received).map_err(Refusal::from)?;
+    request.slot = Some(Slot::take(app, entry, request.sandbox).map_err(Refusal::from)?);
+    let last_event_id = fields::last_event_id(head)?;
+    let arguments = Arguments { sandbox: request.sandbox, item, last_event_id, form, idempotency };
+    let future = (entry.invoke)(&app.shard, arguments);
     let body = run(wire, entry, future).await?.map_err(|error| checked(entry, error))?;
-    Ok(Answer { status: entry.status, body, allow: None, code: 0 })
+    let status = if matches!(body, Reply::NoContent) { 204 } else { entry.status };
+    Ok(Answer { status, body, allow: None, code: 0 })
 }
 
 /// Everything that is decided by the head alone, before a byte of the body is asked for.
@@ -254,8 +279,13 @@ fn admit<'h>(
     }
     let open = matches!(&found, Found::Operation { entry, .. } if entry.access == Access::Open);
     let caller = if open { &[][..] } else { app.settings.api_keys.caller(&head.headers)? };
-    let (entry, id) = match found {
-        Found::Operation { entry, id } => (entry, id),
+    let (entry, names) = match found {
+        // It would run the command, or follow the process, and show nothing of it.
+        Found::Operation { entry, .. } if head.method == Method::HEAD && entry.media_type == EVENT_STREAM => {
+            let message = "events have no HEAD; use GET";
+            return Err(Refusal { allow: Some("GET, OPTIONS".to_owned()), ..Refusal::request(405, message) });
+        }
+        Found::Operation { entry, names } => (entry, names),
         Found::OtherMethods(allow) => {
             let message = "this route does not have this method; see the header Allow";
             return Err(Refusal { allow: Some(allow), ..Refusal::request(405, message) });
@@ -263,50 +293,16 @@ fn admit<'h>(
         Found::Nothing => return Err(unknown_route()),
     };
     request.entry = Some(entry);
-    if let Some(id) = id {
+    if let Some(id) = names.id {
         let sandbox = SandboxId::parse(id);
         request.sandbox = Some(sandbox.ok_or_else(|| Error::new(Reason::SandboxNotFound, "no sandbox has this id"))?);
     }
-    media_type(head)?;
-    Ok(Admitted::Call { entry, caller })
+    fields::media_type(head)?;
+    Ok(Admitted::Call { entry, caller, item: names.item })
 }
 
 fn unknown_route() -> Refusal {
     Refusal::request(404, "no such route; /openapi.json lists them")
-}
-
-/// A body must say that it is JSON: a browser sends that only after a preflight, which foreign pages don't pass.
-fn media_type(head: &Parts) -> Result<(), Refusal> {
-    let wrong = |message| Err(Refusal::request(415, message));
-    if head.headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return wrong("a body may not be compressed");
-    }
-    if head.method != Method::POST && head.method != Method::PUT {
-        return Ok(());
-    }
-    let value = framing::single(&head.headers, &CONTENT_TYPE, "two Content-Type fields");
-    let essence = value.ok().flatten().and_then(|v| v.split(';').next()).unwrap_or_default();
-    if essence.trim().eq_ignore_ascii_case("application/json") {
-        return Ok(());
-    }
-    wrong("the body must be JSON, with `Content-Type: application/json`")
-}
-
-fn idempotency(head: &Parts, caller: &[u8], body: &[u8]) -> Result<Option<Idempotency>, Error> {
-    let refuse = || {
-        let message = "Idempotency-Key must be one field of 1 to 255 visible ASCII characters";
-        Error::new(Reason::InvalidParameter, message).details("Idempotency-Key")
-    };
-    let mut keys = head.headers.get_all("idempotency-key").iter();
-    let Some(key) = keys.next() else { return Ok(None) };
-    let key = key.to_str().map_err(|_| refuse())?;
-    if keys.next().is_some() || key.is_empty() || key.len() > 255 || !key.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(refuse());
-    }
-    // FNV-1a: stable between versions, because the store keeps it. The separator keeps key and body apart.
-    let bytes = caller.iter().chain(&[0xff]).chain(body);
-    let digest = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
-    Ok(Some(Idempotency { key: key.to_owned(), digest }))
 }
 
 /// Runs an operation. Where its client goes and it says so, its future is dropped.
@@ -340,40 +336,6 @@ fn checked(entry: &Entry, error: Error) -> Refusal {
         tracing::error!(operation = entry.name, reason = error.reason.name(), "an undeclared reason");
     }
     error.into()
-}
-
-/// A place among the calls that run at once on one sandbox.
-struct Slot<'a> {
-    app: &'a App,
-    key: Option<(&'static str, SandboxId)>,
-}
-
-impl<'a> Slot<'a> {
-    fn take(app: &'a App, entry: &Entry, sandbox: Option<SandboxId>) -> Result<Slot<'a>, Error> {
-        let max = entry.limits.in_flight_max_per_sandbox;
-        let Some(sandbox) = sandbox.filter(|_| max < u32::MAX) else { return Ok(Slot { app, key: None }) };
-        let mut running = app.running.borrow_mut();
-        let count = running.entry((entry.name, sandbox)).or_insert(0);
-        if *count >= max {
-            let message = format!("{max} calls of {} run in this sandbox already", entry.name);
-            return Err(Error::new(Reason::RateLimited, message));
-        }
-        *count += 1;
-        Ok(Slot { app, key: Some((entry.name, sandbox)) })
-    }
-}
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        let Some(key) = self.key else { return };
-        let mut running = self.app.running.borrow_mut();
-        if let Some(count) = running.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                running.remove(&key);
-            }
-        }
-    }
 }
 
 /// The one line of a request. Never a body, a path, a query or a key.

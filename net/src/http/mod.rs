@@ -14,11 +14,14 @@ mod auth;
 mod body;
 mod clock;
 mod connection;
+mod fields;
 pub mod listen;
 mod origin;
 mod peers;
 mod route;
+mod slot;
 mod socket;
+mod stream;
 
 pub use auth::ApiKeys;
 pub use listen::{Drained, Stop, Stopper, serve};
@@ -49,6 +52,8 @@ pub struct Deadlines {
     pub idle: Duration,
     /// Without any progress of a write.
     pub write: Duration,
+    /// Between two signs of life of a stream of events that has nothing to tell.
+    pub heartbeat: Duration,
     /// From our last byte to the peer's end of stream.
     pub linger: Duration,
     /// From the request to stop to the end of the last connection.
@@ -63,6 +68,7 @@ impl Default for Deadlines {
             body_total: Duration::from_secs(120),
             idle: Duration::from_secs(75),
             write: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(15),
             linger: Duration::from_secs(2),
             drain: Duration::from_secs(10),
         }

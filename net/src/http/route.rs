@@ -7,7 +7,8 @@ type Methods = Vec<(Method, &'static Entry)>;
 #[derive(Default)]
 struct Node {
     words: Vec<(&'static str, usize)>,
-    id: Option<usize>,
+    /// The name in braces, and what follows it.
+    variable: Option<(&'static str, usize)>,
     entries: Methods,
 }
 
@@ -18,12 +19,21 @@ pub(super) struct Router {
 
 /// What a method and a path name.
 pub(super) enum Found<'p> {
-    /// An operation, with the path's segment that stands at `{id}`.
-    Operation { entry: &'static Entry, id: Option<&'p str> },
+    /// An operation, with what the path names.
+    Operation { entry: &'static Entry, names: Names<'p> },
     /// A path that other methods have: the value of Allow.
     OtherMethods(String),
     /// Nothing.
     Nothing,
+}
+
+/// What a path names: the segments that stand at braces.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Names<'p> {
+    /// At `{id}`.
+    pub(super) id: Option<&'p str>,
+    /// At any other name; no path has two.
+    pub(super) item: Option<(&'static str, &'p str)>,
 }
 
 impl Router {
@@ -40,43 +50,50 @@ impl Router {
 
     /// HEAD is answered as GET without its body, so it is found as GET.
     pub(super) fn find<'p>(&self, method: &http::Method, path: &'p str) -> Found<'p> {
-        let Some((entries, id)) = self.walk(path) else { return Found::Nothing };
+        let Some((entries, names)) = self.walk(path) else { return Found::Nothing };
         let wanted = if method == http::Method::HEAD { "GET" } else { method.as_str() };
         match entries.iter().find(|(method, _)| method.name() == wanted) {
-            Some((_, entry)) => Found::Operation { entry, id },
+            Some((_, entry)) => Found::Operation { entry, names },
             None => Found::OtherMethods(allow(entries)),
         }
     }
 
-    fn walk<'p>(&self, path: &'p str) -> Option<(&Methods, Option<&'p str>)> {
+    fn walk<'p>(&self, path: &'p str) -> Option<(&Methods, Names<'p>)> {
         let mut node = &self.nodes[0];
-        let mut id = None;
+        let mut names = Names::default();
         for segment in path.strip_prefix('/')?.split('/') {
             let next = match node.words.iter().find(|(word, _)| *word == segment) {
                 Some((_, next)) => Some(*next),
                 None if segment.is_empty() => None,
                 None => {
-                    id = Some(segment);
-                    node.id
+                    let (name, next) = node.variable?;
+                    match name {
+                        "id" => names.id = Some(segment),
+                        name => names.item = Some((name, segment)),
+                    }
+                    Some(next)
                 }
             };
             node = &self.nodes[next?];
         }
-        (!node.entries.is_empty()).then_some((&node.entries, id))
+        (!node.entries.is_empty()).then_some((&node.entries, names))
     }
 }
 
 fn child(nodes: &mut Vec<Node>, at: usize, segment: &'static str) -> usize {
-    let existing = match segment {
-        "{id}" => nodes[at].id,
-        word => nodes[at].words.iter().find(|(w, _)| *w == word).map(|(_, next)| *next),
+    let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    let existing = match name {
+        Some(name) => {
+            nodes[at].variable.inspect(|(known, _)| assert_eq!(*known, name, "one name a place")).map(|v| v.1)
+        }
+        None => nodes[at].words.iter().find(|(word, _)| *word == segment).map(|(_, next)| *next),
     };
     existing.unwrap_or_else(|| {
         let next = nodes.len();
         nodes.push(Node::default());
-        match segment {
-            "{id}" => nodes[at].id = Some(next),
-            word => nodes[at].words.push((word, next)),
+        match name {
+            Some(name) => nodes[at].variable = Some((name, next)),
+            None => nodes[at].words.push((segment, next)),
         }
         next
     })
@@ -100,7 +117,7 @@ mod tests {
     fn finds_what_the_list_says() {
         let router = Router::new(OPERATIONS);
         let name = |method: &str, path: &str| match router.find(&method.parse().unwrap(), path) {
-            Found::Operation { entry, id } => format!("{} {}", entry.name, id.unwrap_or("-")),
+            Found::Operation { entry, names } => format!("{} {}", entry.name, names.id.unwrap_or("-")),
             Found::OtherMethods(allow) => allow,
             Found::Nothing => "nothing".to_owned(),
         };

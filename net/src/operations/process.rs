@@ -264,6 +264,7 @@ mod tests {
                     assert_eq!(json.len() as u64, length);
                     json
                 }
+                _ => panic!("an outcome is JSON"),
             };
             let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
             assert_eq!((value["exit_code"].as_i64(), value["signal"].as_u64()), (Some(143), Some(15)));
