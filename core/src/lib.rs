@@ -10,6 +10,7 @@ pub mod config;
 pub mod disk;
 pub mod error;
 pub mod id;
+pub mod output;
 pub mod process;
 pub mod runtime;
 pub mod sandbox;

@@ -192,6 +192,12 @@ impl<I> Call<I> {
     pub fn sandbox(&self) -> Result<SandboxId, Error> {
         self.sandbox.ok_or_else(|| Error::new(Reason::SandboxNotFound, "no sandbox was named"))
     }
+
+    /// The same call with its input in another form.
+    pub fn try_map<J>(self, map: impl FnOnce(I) -> Result<J, Error>) -> Result<Call<J>, Error> {
+        let Call { sandbox, last_event_id, idempotency, input } = self;
+        Ok(Call { sandbox, last_event_id, idempotency, input: map(input)? })
+    }
 }
 
 /// An input without fields.

@@ -218,7 +218,7 @@ fn a_record_without_its_agent_says_why_and_keeps_its_files() {
     assert!(sandbox["error_message"].as_str().is_some_and(|m| !m.is_empty()), "{sandbox:#}");
     assert_eq!(std::fs::read_to_string(&files).expect("the file is kept"), "precious\n");
     let answer = server.post(&format!("{CREATE}/{id}/process/run"), &json!({"command": "true"}));
-    answer.expect_error(409, 2004);
+    answer.expect_error(503, 5001);
     server.delete(&id);
     assert!(server.list().is_empty());
     until("its files go after DELETE", 10, || !files.exists());

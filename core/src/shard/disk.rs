@@ -1,11 +1,10 @@
 //! The soft limit of a sandbox's disk: looked at while commands run, and commands end when it is passed.
 //!
 //! Between two looks a command may go over the limit, or may make room again: that is what `soft` means in
-//! `resources.enforced`. What a command left running in the background is not ended.
+//! `resources.enforced`. Started commands end too; what a command left running in the background does not.
 
 use super::{Shard, Slot, spawn};
 use crate::error::{Error, Reason};
-use crate::process::Finished;
 use futures_util::future::{Either, select};
 use std::pin::pin;
 use std::rc::Rc;
@@ -13,14 +12,15 @@ use std::time::Duration;
 
 /// How often a sandbox in which commands run is measured.
 const LOOK: Duration = Duration::from_secs(5);
+const SIGKILL: u32 = 9;
 
 impl Shard {
     /// Runs a command for as long as its sandbox is within its disk limit. Dropping the command's future kills it.
-    pub(super) async fn within_disk(
+    pub(super) async fn within_disk<T>(
         &self,
         slot: &Rc<Slot>,
-        run: impl Future<Output = Result<Finished, Error>>,
-    ) -> Result<Finished, Error> {
+        run: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         slot.running.set(slot.running.get() + 1);
         let _running = Running(slot);
         if slot.running.get() == 1 {
@@ -28,7 +28,7 @@ impl Shard {
         }
         let full = slot.full.1.clone();
         match select(pin!(run), pin!(full.recv_async())).await {
-            Either::Left((finished, _)) => finished,
+            Either::Left((done, _)) => done,
             Either::Right(_) => Err(Error::new(
                 Reason::NoSpace,
                 format!(
@@ -40,7 +40,7 @@ impl Shard {
     }
 
     /// Measures until no command runs. One watcher for each sandbox.
-    fn watch_disk(&self, slot: &Rc<Slot>) {
+    pub(super) fn watch_disk(&self, slot: &Rc<Slot>) {
         if slot.watched.replace(true) {
             return;
         }
@@ -48,7 +48,7 @@ impl Shard {
         spawn(async move {
             loop {
                 monoio::time::sleep(LOOK).await;
-                if slot.running.get() == 0 {
+                if slot.running.get() == 0 && shard.count_processes(&slot).await == 0 {
                     break;
                 }
                 let (id, limit_bytes) = {
@@ -62,6 +62,7 @@ impl Shard {
                         for _ in 0..slot.running.get() {
                             let _ = slot.full.0.try_send(());
                         }
+                        shard.end_started(&slot).await;
                     }
                     Ok(_) => {}
                     Err(error) => tracing::debug!(sandbox = %id, %error, "not measured"),
@@ -69,6 +70,18 @@ impl Shard {
             }
             slot.watched.set(false);
         });
+    }
+}
+
+impl Shard {
+    /// Kills the commands that nobody waits for.
+    async fn end_started(&self, slot: &Rc<Slot>) {
+        let Ok(agent) = self.agent(slot).await else { return };
+        let Ok(processes) = agent.processes().await else { return };
+        for process in processes.iter().filter(|process| process.ending.is_none() && !process.attached) {
+            // It may have ended meanwhile.
+            let _ = agent.signal(process.pid, SIGKILL).await;
+        }
     }
 }
 

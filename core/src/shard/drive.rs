@@ -3,12 +3,11 @@
 //! What the life is stands in `sandbox/state.rs`; here is only how each effect is done.
 
 use super::mailbox::oneshot;
-use super::{Shard, Slot, command, not_found, now_ms, now_us};
+use super::{Shard, Slot, not_found, now_ms, now_us};
 use crate::agent::Agent;
 use crate::clock;
 use crate::error::{Error, Reason};
 use crate::id::SandboxId;
-use crate::process::{Finished, RunCommand};
 use crate::runtime::{Ended, Launched};
 use crate::sandbox::deadlines::{Due, monotonic_ms, retry_delay_ms};
 use crate::sandbox::state::{Effect, Event, Files, Kept, Machine};
@@ -49,23 +48,6 @@ impl Shard {
         slot.deletes.borrow_mut().push(reply);
         self.event(&slot, Event::Delete(force));
         deleted.wait().await?
-    }
-
-    pub(super) async fn run_here(&self, id: SandboxId, command: RunCommand) -> Result<Finished, Error> {
-        let slot = self.slot(id)?;
-        let (running, shown) = {
-            let machine = slot.machine.borrow();
-            (machine.is_running(), machine.shown())
-        };
-        if !running {
-            return Err(Error::new(
-                Reason::InvalidSandboxState,
-                format!("the sandbox is {}; only a running one takes this", shown.name()),
-            ));
-        }
-        let agent = self.agent(&slot).await?;
-        let request = command::request(&slot.record.borrow(), command);
-        self.within_disk(&slot, agent.run(request)).await
     }
 
     /// The runtime says that a sandbox's first process has ended.
@@ -262,7 +244,7 @@ impl Shard {
     }
 
     /// An agent that can't be asked holds nothing that is worth keeping from a delete.
-    async fn count_processes(&self, slot: &Rc<Slot>) -> u64 {
+    pub(super) async fn count_processes(&self, slot: &Rc<Slot>) -> u64 {
         match self.agent(slot).await {
             Ok(agent) => agent.process_count(self.0.settings.agent_timeout_ms).await.unwrap_or(0),
             Err(_) => 0,
@@ -270,7 +252,7 @@ impl Shard {
     }
 
     /// The link to a running sandbox's agent, opened again where it was lost.
-    async fn agent(&self, slot: &Rc<Slot>) -> Result<Rc<dyn Agent>, Error> {
+    pub(super) async fn agent(&self, slot: &Rc<Slot>) -> Result<Rc<dyn Agent>, Error> {
         let known = slot.agent.borrow().clone();
         match known.filter(|agent| agent.closed().now_or_never().is_none()) {
             Some(agent) => Ok(agent),

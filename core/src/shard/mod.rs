@@ -5,7 +5,7 @@
 //!   get list the store, read on this core: what it holds was committed before anybody was told
 //!   delete run  the owner's core: a plain call here, else one bounded message there and one answer back
 //! ```
-//! `drive.rs` is what the owner does; `recover.rs` what a start finds; `blocks.rs` who has which host ids.
+//! `drive.rs` is what the owner does with a life, `process.rs` with commands; `recover.rs` what a start finds; `blocks.rs` who has which host ids.
 
 mod blocks;
 mod command;
@@ -13,18 +13,19 @@ mod disk;
 mod drive;
 pub mod mailbox;
 mod pool;
+mod process;
 mod record;
 mod recover;
 mod slot;
 
 pub use blocks::Blocks;
+pub use process::Follow;
 pub use recover::Recovery;
 
 use crate::agent::Connector;
 use crate::disk::Usage;
 use crate::error::{Error, Reason};
 use crate::id::SandboxId;
-use crate::process::{Finished, RunCommand};
 use crate::runtime::Runtime;
 use crate::sandbox::deadlines::Deadlines;
 use crate::sandbox::{CreateSandbox, Force, ListFilter, Page, Sandbox};
@@ -215,11 +216,6 @@ impl Shard {
             detached(async move { here.delete_here(id, force).await }).await
         })
         .await
-    }
-
-    /// Runs a command to its end. Dropping the future kills the command with all its descendants.
-    pub async fn run(&self, id: SandboxId, command: RunCommand) -> Result<Finished, Error> {
-        self.on_owner(id, move |shard| async move { shard.run_here(id, command).await }).await
     }
 
     /// Ends and forgets all sandboxes of this shard: what `--ephemeral` leaves behind.

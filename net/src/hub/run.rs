@@ -1,15 +1,13 @@
 //! One command's stream: started, output, exited, in that order; anything else is the agent's nonsense.
 
-use super::link::{finish, grpc_status, lost, next_piece, nonsense, open_stream, refused, within};
+use super::call::{Messages, lost, nonsense, open_stream, within};
+use super::process::ending_from_wire;
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::client::SendRequest;
-use http::{Response, StatusCode};
 use std::cell::Cell;
-use workspace_core::process::{ExitReason, Finished};
+use workspace_core::process::{Ending, ExitReason, Finished};
 use workspace_core::{Error, Reason};
 use workspace_proto::agent::{Exited, RunEvent, RunRequest, run_event::Event};
-use workspace_proto::grpc_frame::Decoder;
 use workspace_proto::method;
 
 /// What a lost sandbox leaves as exit code: as if killed, never a made-up success.
@@ -42,7 +40,7 @@ pub(super) async fn run(
         let started = async { open_stream(requests, method::RUN, &request).await?.await.map_err(lost) };
         let response = within(patience_ms, started).await?;
         drop(request);
-        collect(response, collected).await
+        collect(Messages::new(method::RUN, response)?, collected).await
     };
     match limit_ms {
         Some(limit_ms) => within(limit_ms, call).await,
@@ -50,27 +48,15 @@ pub(super) async fn run(
     }
 }
 
-async fn collect(response: Response<RecvStream>, mut collected: Collected) -> Result<Finished, Error> {
-    let status = grpc_status(response.headers());
-    if response.status() != StatusCode::OK || status.is_some() {
-        return Err(refused(status));
-    }
-    let mut body = response.into_body();
-    let mut decoder = Decoder::default();
+async fn collect(mut messages: Messages<RunEvent>, mut collected: Collected) -> Result<Finished, Error> {
     loop {
-        let piece = match next_piece(&mut body).await {
-            Ok(Some(piece)) => piece,
-            Ok(None) => break,
+        match messages.next().await {
+            Ok(Some(message)) => collected.take(message)?,
+            Ok(None) => return collected.finished(),
             Err(error) if error.reason == Reason::AgentNotConnected && collected.started => return Ok(collected.lost()),
             Err(error) => return Err(error),
-        };
-        decoder.push(&piece);
-        while let Some(message) = decoder.next_message::<RunEvent>().map_err(nonsense)? {
-            collected.take(message)?;
         }
     }
-    finish(&mut body).await?;
-    collected.finished()
 }
 
 /// Counts output in, or refuses it.
@@ -136,41 +122,21 @@ impl Collected {
 
     fn lost(mut self) -> Finished {
         let (stdout, stderr) = self.output();
-        Finished {
+        let ending = Ending {
             exit_code: LOST_EXIT_CODE,
             signal: None,
             reason: ExitReason::SandboxLost,
-            stdout,
-            stderr,
             truncated: false,
             duration_us: 0,
-        }
+        };
+        Finished { ending, stdout, stderr }
     }
 
     fn finished(mut self) -> Result<Finished, Error> {
-        use workspace_proto::agent::ExitReason as Wire;
         let exited = self.exited.take().ok_or_else(|| nonsense("a stream without an exit"))?;
-        let reason = match exited.reason() {
-            Wire::Exited => ExitReason::Exited,
-            Wire::Signaled => ExitReason::Signaled,
-            Wire::TimedOut => ExitReason::TimedOut,
-            Wire::OomKilled => ExitReason::OomKilled,
-            Wire::Canceled => ExitReason::Canceled,
-            Wire::Unspecified => return Err(nonsense("an exit without a reason")),
-        };
-        if !(0..=255).contains(&exited.exit_code) || exited.signal > 64 {
-            return Err(nonsense("an exit code or signal that does not exist"));
-        }
+        let ending = ending_from_wire(&exited)?;
         let (stdout, stderr) = self.output();
-        Ok(Finished {
-            exit_code: exited.exit_code,
-            signal: (exited.signal != 0).then_some(exited.signal),
-            reason,
-            stdout,
-            stderr,
-            truncated: exited.truncated,
-            duration_us: exited.duration_us,
-        })
+        Ok(Finished { ending, stdout, stderr })
     }
 }
 

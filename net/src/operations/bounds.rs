@@ -45,6 +45,14 @@ pub(super) fn number(field: &str, value: u64, range: RangeInclusive<u64>) -> Res
     Err(refuse(field, format_args!("must be {} to {}", range.start(), range.end())))
 }
 
+/// Arguments of a command: no NUL. How long they may be together is the kernel's to say.
+pub(super) fn args(args: &[String]) -> Result<(), Error> {
+    match args.iter().position(|arg| arg.contains('\0')) {
+        Some(index) => Err(refuse(&format!("args.{index}"), "holds a NUL")),
+        None => Ok(()),
+    }
+}
+
 /// Environment variables: at most 256; names 1..=256 bytes without `=`, values at most 32 KiB; no NUL.
 pub(super) fn env(variables: &BTreeMap<String, String>) -> Result<(), Error> {
     if variables.len() > 256 {

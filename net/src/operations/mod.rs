@@ -1,11 +1,17 @@
 //! THE list: everything that callers can ask for. Routes, documents, tools and metrics are derived from it.
 //!
-//! Operations never import each other; what two of them check in the same way stands in `bounds`.
+//! Operations never import each other; what two of them take or check in the same way stands in `bounds`, `command`,
+//! `pid` and `signal`.
 
 mod bounds;
+mod command;
+mod pid;
 mod process;
+mod process_start;
+mod process_stream;
 mod sandbox;
 mod server;
+mod signal;
 
 use crate::operation::{Entry, entry};
 
@@ -24,6 +30,15 @@ operations![
     sandbox::SandboxGet,
     sandbox::SandboxDelete,
     process::ProcessRun,
+    process_stream::ProcessRunStream,
+    process_stream::ProcessRunStreamGet,
+    process_start::ProcessStart,
+    process_start::ProcessList,
+    process_start::ProcessGet,
+    process_stream::ProcessStream,
+    process_start::ProcessWait,
+    process_start::ProcessStdin,
+    process_start::ProcessKill,
 ];
 
 #[cfg(test)]
@@ -42,7 +57,7 @@ mod tests {
             assert_eq!(operation.access == Access::Open, operation.name == "health", "{}", operation.name);
             assert!(!operation.routes.is_empty() && operation.summary.ends_with('.'), "{}", operation.name);
             for route in operation.routes {
-                let shape = (route.method.name(), route.path.replace("{id}", "{}"));
+                let shape = (route.method.name(), route.path.replace("{id}", "{}").replace("{pid}", "{}"));
                 assert!(!routes.contains(&shape), "{shape:?} is there twice");
                 routes.push(shape);
             }

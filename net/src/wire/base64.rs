@@ -30,16 +30,30 @@ fn digits(bytes: &[u8], alphabet: &[u8; 64]) -> String {
     text
 }
 
+/// Reads standard, padded text; `None` where the encoder could not have made it.
+pub fn decode(text: &str) -> Option<Vec<u8>> {
+    let digits = text.strip_suffix("==").or_else(|| text.strip_suffix('=')).unwrap_or(text);
+    text.len().is_multiple_of(4).then(|| values(digits, STANDARD))?
+}
+
 /// Reads URL-safe text without padding; `None` where the encoder could not have made it.
 pub fn decode_url(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    for group in text.as_bytes().chunks(4) {
+    values(text, URL)
+}
+
+fn values(digits: &str, alphabet: &[u8; 64]) -> Option<Vec<u8>> {
+    let mut value_of = [None; 256];
+    for (value, digit) in (0u32..).zip(alphabet) {
+        value_of[usize::from(*digit)] = Some(value);
+    }
+    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
+    for group in digits.as_bytes().chunks(4) {
         if group.len() == 1 {
             return None;
         }
         let mut word = 0u32;
         for (i, digit) in group.iter().enumerate() {
-            word |= (URL.iter().position(|d| d == digit)? as u32) << (18 - 6 * i);
+            word |= value_of[usize::from(*digit)]? << (18 - 6 * i);
         }
         let whole = group.len() - 1;
         if whole < 3 && word << (8 + 8 * whole) != 0 {
@@ -58,6 +72,10 @@ mod tests {
     fn known_texts() {
         for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
             assert_eq!(encode(bytes.as_bytes()), text);
+            assert_eq!(decode(text).as_deref(), Some(bytes.as_bytes()));
+        }
+        for bad in ["Zg", "Zg=", "Zg===", "Z===", "====", "=", "Zm9v=", "Zh==", "Z-==", "Zg==Zg==", "Zg=\n"] {
+            assert_eq!(decode(bad), None, "{bad}");
         }
         assert_eq!(encode(&[0xfb, 0xff]), "+/8=");
         assert_eq!(encode_url(&[0xfb, 0xff]), "-_8");

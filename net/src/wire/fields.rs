@@ -43,6 +43,11 @@ impl fmt::Display for Wrong {
 impl std::error::Error for Wrong {}
 
 impl Wrong {
+    /// What is wrong with it, e.g. "is missing".
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
     fn within(mut self, outer: &str) -> Wrong {
         let dot = if self.path.is_empty() { "" } else { "." };
         self.path = format!("{outer}{dot}{}", self.path);

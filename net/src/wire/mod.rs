@@ -10,3 +10,4 @@ pub mod head;
 pub mod json;
 pub mod printed;
 pub mod query;
+pub mod sse;

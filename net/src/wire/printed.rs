@@ -63,6 +63,11 @@ impl Printed {
     }
 }
 
+/// Appends text as it stands in a JSON string, without quotes; what is not UTF-8 is replaced.
+pub fn escape_lossy(bytes: &[u8], out: &mut Vec<u8>) {
+    text(bytes, true, out);
+}
+
 /// Writes a window of text and returns how much of it: a sequence that its end cuts is left for the next window.
 fn text(window: &[u8], last: bool, out: &mut Vec<u8>) -> usize {
     let mut written = 0;
