@@ -162,7 +162,8 @@ mod tests {
     fn overlaps(span: u32, start: u32, count: u32) -> bool {
         let first = u64::from(FIRST_BLOCK + span * SPAN_BLOCKS) * 65_536;
         let last = first + u64::from(SPAN_BLOCKS) * 65_536 - 1;
-        u64::from(start) <= last && u64::from(start) + u64::from(count) - 1 >= first
+        let last_named = u64::from(start) + u64::from(count) - 1;
+        u64::from(start) <= last && last_named >= first
     }
 
     #[test]
