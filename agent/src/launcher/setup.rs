@@ -26,6 +26,9 @@ const FIRST_SOCKET_FD: RawFd = 5;
 const SHARDS_MAX: u32 = 64;
 const SPANS_MAX: usize = 1024;
 const HASH_CHARS: usize = 16;
+/// Notes that are told, and how much of each: all of them fit into one packet.
+const NOTES_MAX: usize = 32;
+const NOTE_CHARS_MAX: usize = 400;
 
 /// Everything that a create or a destroy stands on.
 pub(crate) struct Ground {
@@ -56,7 +59,7 @@ impl Ground {
 
     /// What is said first on each socket.
     pub(crate) fn ready(&self) -> Ready {
-        Ready { enforced: Some(self.cgroups.enforceable()), idmapped: self.idmapped, notes: self.notes.clone() }
+        Ready { enforced: Some(self.cgroups.enforceable()), idmapped: self.idmapped, notes: told(&self.notes) }
     }
 }
 
@@ -206,6 +209,11 @@ fn check(setup: &Setup) -> Result<(Mode, &str), Fault> {
     Ok((mode, data_dir))
 }
 
+/// The machine decides how many notes there are, and how long the paths in them.
+fn told(notes: &[String]) -> Vec<String> {
+    notes.iter().take(NOTES_MAX).map(|note| note.chars().take(NOTE_CHARS_MAX).collect()).collect()
+}
+
 /// True for 16 hex digits: the text becomes part of a path.
 pub(crate) fn is_hash(text: &str) -> bool {
     text.len() == HASH_CHARS && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
@@ -228,6 +236,14 @@ mod tests {
             let last = setup.base_id.checked_add(identity::BLOCK_IDS);
             assert!(setup.base_id > 0 && last.is_some_and(|last| last < u32::MAX));
         }
+    }
+
+    #[test]
+    fn notes_fit_into_a_packet() {
+        let notes = told(&vec!["\u{10ffff}".repeat(4096); 1000]);
+        let ready = Ready { notes, ..Ready::default() };
+        assert!(ready.encoded_len() < workspace_proto::PACKET_BYTES_MAX, "{} bytes", ready.encoded_len());
+        assert_eq!(told(&["no memory limit".to_owned()]), ["no memory limit"]);
     }
 
     #[test]
