@@ -6,6 +6,7 @@
 
 mod filter;
 #[cfg(test)]
+#[path = "../../tests/fuzz/run.rs"]
 mod fuzz;
 mod init;
 mod launcher;

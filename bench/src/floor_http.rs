@@ -136,4 +136,22 @@ mod tests {
         assert_eq!(body, "hello");
         assert!(parse(b"HTTP/1.1 200 OK\r\nfield\r\n\r\n").is_err());
     }
+
+    /// The body is what stands behind the head, and no field is lost.
+    fn any_answer(input: &[u8]) {
+        let Ok((fields, body)) = parse(input) else { return };
+        let end = input.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        assert_eq!(body, &input[end + 4..]);
+        assert_eq!(fields.len(), input[..end].windows(2).filter(|two| two == b"\r\n").count());
+    }
+
+    #[test]
+    fn any_bytes_are_taken_apart_or_refused() {
+        let corpus: [&[u8]; 3] = [
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: now\r\nDate: then\r\n\r\nhello",
+            b"\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n: x\r\nA:\x00\r\n\r\n",
+        ];
+        crate::fuzz::run(any_answer, &corpus);
+    }
 }

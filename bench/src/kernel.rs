@@ -109,13 +109,21 @@ pub(crate) fn group_parents() -> BTreeSet<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let mut found = BTreeSet::new();
     let mut left = DIRECTORIES_MAX;
-    for line in mounts.lines() {
-        let mut fields = line.split(' ').skip(1);
-        if let (Some(place), Some("cgroup" | "cgroup2")) = (fields.next(), fields.next()) {
-            find_parents(Path::new(place), 0, &mut left, &mut found);
-        }
+    for place in group_mounts(&mounts) {
+        find_parents(place, 0, &mut left, &mut found);
     }
     found
+}
+
+/// Where control groups are mounted, from the text of /proc/self/mounts.
+fn group_mounts(mounts: &str) -> impl Iterator<Item = &Path> {
+    mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        match (fields.next(), fields.next()) {
+            (Some(place), Some("cgroup" | "cgroup2")) => Some(Path::new(place)),
+            _ => None,
+        }
+    })
 }
 
 /// How many directories are below these parents.
@@ -169,5 +177,27 @@ mod tests {
         let before = Memory::default();
         let after = Memory { slab: 200, ..before };
         assert!(after.growth_each(&before, 100).starts_with("KiB each: slab 2,"));
+    }
+
+    /// What is told stands in the text; a growth is a number whatever the figures.
+    fn any_text(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        let memory = Memory::parse(&text);
+        assert!(memory.slab == 0 || text.lines().any(|line| line.starts_with("Slab:")));
+        assert_eq!(Memory::parse(&format!("Slabs: 1\nSlab\n{text}")).slab, memory.slab);
+        assert!(!memory.growth_each(&Memory::default(), 0).contains("NaN"));
+        let lines = text.lines().filter(|line| line.contains(" cgroup")).count();
+        assert!(group_mounts(&text).count() <= lines);
+    }
+
+    #[test]
+    fn any_text_of_the_kernel_is_figures() {
+        let corpus: [&[u8]; 4] = [
+            b"MemTotal: 9 kB\nMemAvailable:   7 kB\nSlab:  5 kB\nPercpu: 1 kB\nShmem: 3 kB\n",
+            b"Slab: 18446744073709551615 kB\n",
+            b"cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n",
+            b"a b cgroup",
+        ];
+        crate::fuzz::run(any_text, &corpus);
     }
 }

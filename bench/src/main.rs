@@ -14,6 +14,9 @@ mod density;
 mod failure;
 mod floor;
 mod floor_http;
+#[cfg(test)]
+#[path = "../../tests/fuzz/run.rs"]
+mod fuzz;
 mod get;
 mod kernel;
 mod load;

@@ -253,4 +253,26 @@ mod tests {
         assert!(parse("speed").unwrap_err().to_string().starts_with("speed"));
         assert!(parse("--quick").is_err());
     }
+
+    /// Every count is within its bound, an address names a port, and there is a question.
+    fn any_arguments(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        let Ok(mut options) = parse(&text) else { return };
+        assert!(!options.questions().is_empty());
+        for counted in &COUNTS {
+            assert!((1..=counted.max).contains((counted.place)(&mut options)), "{}", counted.name);
+        }
+        assert!(options.pid.is_none_or(|pid| pid > 0));
+        assert!(options.address.is_none_or(|at| at.contains(':') && !at.contains(['/', '@'])));
+    }
+
+    #[test]
+    fn any_arguments_are_options_or_refused() {
+        let mut corpus: Vec<String> =
+            COUNTS.iter().map(|counted| format!("get {} {}", counted.name, counted.max)).collect();
+        corpus.push("all --quick --url http://127.0.0.1:8080/ --api-key k --pid 1 --log info --json x".into());
+        corpus.push("create run --server /x --dir /y --blanks 0 --alive 0".into());
+        let corpus: Vec<&[u8]> = corpus.iter().map(String::as_bytes).collect();
+        crate::fuzz::run(any_arguments, &corpus);
+    }
 }

@@ -35,7 +35,7 @@ pub(crate) fn usage(pids: &[u32]) -> Usage {
 /// CPU time that they have used, user and kernel, in µs; the kernel counts it in steps of a clock tick.
 pub(crate) fn cpu_us(pids: &[u32]) -> u64 {
     let ticks: u64 = pids.iter().filter_map(|pid| stat(*pid)).map(|stat| stat.ticks).sum();
-    ticks * 1_000_000 / rustix::param::clock_ticks_per_second().max(1)
+    ticks.saturating_mul(1_000_000) / rustix::param::clock_ticks_per_second().max(1)
 }
 
 /// The direct children of a process.
@@ -64,7 +64,7 @@ fn stat(pid: u32) -> Option<Stat> {
 fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    Some(Stat { parent: u32::try_from(number(1)?).ok()?, ticks: number(11)? + number(12)? })
+    Some(Stat { parent: u32::try_from(number(1)?).ok()?, ticks: number(11)?.saturating_add(number(12)?) })
 }
 
 fn number_after(text: &str, name: &str) -> u64 {
@@ -89,5 +89,27 @@ mod tests {
         assert!(usage(&[me]).rss_kib > 0);
         assert!(usage(&[me]).descriptors > 0);
         assert!(parents().contains_key(&me));
+    }
+
+    /// No name moves a field, and no other line counts.
+    fn any_text(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        let read = |text: &str| parse_stat(text).map(|stat| (stat.parent, stat.ticks));
+        if let Some((_, fields)) = text.rsplit_once(')') {
+            assert_eq!(read(&format!("7 (a) R 3 (b){fields}")), read(&text));
+        }
+        assert_eq!(number_after(&format!("VmRSSx: 9\n{text}"), "VmRSS:"), number_after(&text, "VmRSS:"));
+    }
+
+    #[test]
+    fn any_stat_and_status_is_read_or_not() {
+        let corpus: [&[u8]; 4] = [
+            b"7 (a ) 9 (b) R 3 7 7 0 -1 4194304 1 2 3 4 50 60 0 0 20 0 1 0",
+            b"Name:\tx\nVmRSS:\t    5120 kB\nThreads:\t2\n",
+            // Overflowed.
+            b"7 (a) R 3 7 7 0 -1 4194304 1 2 3 4 18446744073709551615 18446744073709551615 0",
+            b"VmRSS:\t18446744073709551616 kB",
+        ];
+        crate::fuzz::run(any_text, &corpus);
     }
 }

@@ -177,4 +177,41 @@ mod tests {
         assert_eq!(wall_after(5, 1), 1_000_005);
         assert_eq!(wall_after(u64::MAX, u64::MAX), WALL_US_MAX);
     }
+
+    /// What is read is in range, and is written as the same instant, in every zone and precision.
+    fn any_text(input: &[u8]) {
+        let Some(us) = std::str::from_utf8(input).ok().and_then(parse_rfc3339) else { return };
+        assert!(us <= WALL_US_MAX);
+        let written = rfc3339(us);
+        assert_eq!(parse_rfc3339(&written), Some(us));
+        assert_eq!(parse_rfc3339(&written.to_ascii_lowercase()), Some(us));
+        // Years before 1970 are not read, also where the zone moves them back in.
+        let local = |sign, minutes: u64| {
+            let local_us =
+                if sign == '+' { us.checked_add(minutes * 60_000_000) } else { us.checked_sub(minutes * 60_000_000) };
+            let local_us = local_us.filter(|local_us| *local_us <= WALL_US_MAX)?;
+            let text = rfc3339(local_us);
+            Some(format!("{}{sign}{:02}:{:02}", &text[..text.len() - 1], minutes / 60, minutes % 60))
+        };
+        for (sign, minutes) in [('+', 0), ('-', 0), ('+', 330), ('-', 210), ('+', 1439), ('-', 1439)] {
+            let Some(text) = local(sign, minutes) else { continue };
+            assert_eq!(parse_rfc3339(&text), Some(us), "{text}");
+        }
+    }
+
+    #[test]
+    fn any_text_is_an_instant_or_none() {
+        crate::fuzz::run(
+            any_text,
+            &[
+                b"2026-11-24T01:02:03.000004Z",
+                b"2026-11-24t03:32:03.5+02:30",
+                b"1970-01-01T00:00:00Z",
+                b"9999-12-31T23:59:59.999999Z",
+                b"9999-12-31T23:59:60Z",
+                b"2000-02-29T23:59:60.123456789-23:59",
+                b"1900-02-29T00:00:00+00:00",
+            ],
+        );
+    }
 }

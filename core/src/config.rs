@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 pub use values::{ApiKeys, Cidr, McpMode, McpProfile, NfsMode};
-use variables::{NEVER_READ, Reader};
+use variables::{NEVER_READ, Reader, shown};
 
 /// What the server was told, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,11 +149,11 @@ fn database_file(env: &Reader, data_dir: &Path) -> Result<PathBuf, String> {
         None => return Ok(PathBuf::from("workspace.mdb")),
         Some(url) => url.to_str().ok_or_else(|| env.refusal(NAME))?,
     };
-    let place = data_dir.join("workspace.mdb");
+    let place = shown(data_dir.join("workspace.mdb").as_os_str());
+    let shown_url = shown(url.as_ref());
     if url.starts_with("sqlite:") {
         return Err(format!(
-            "{NAME}={url}: sqlite is not used any more; allowed: lmdb://PATH, here lmdb://{}, or leave it unset",
-            place.display()
+            "{NAME}={shown_url}: sqlite is not used any more; allowed: lmdb://PATH, here lmdb://{place}, or leave it unset"
         ));
     }
     let path = url.strip_prefix("lmdb://").filter(|p| !p.is_empty()).ok_or_else(|| env.refusal(NAME))?;
@@ -164,10 +164,9 @@ fn database_file(env: &Reader, data_dir: &Path) -> Result<PathBuf, String> {
     });
     inside.ok_or_else(|| {
         format!(
-            "{NAME}={url}: the database must be a file directly in WORKSPACE_DATA_DIR ({}); allowed: lmdb://{}, or \
-             leave it unset",
-            data_dir.display(),
-            place.display()
+            "{NAME}={shown_url}: the database must be a file directly in WORKSPACE_DATA_DIR ({}); allowed: \
+             lmdb://{place}, or leave it unset",
+            shown(data_dir.as_os_str())
         )
     })
 }
@@ -185,5 +184,7 @@ fn warnings(env: &Reader) -> Vec<String> {
     lines
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -95,4 +95,25 @@ mod tests {
         }
         assert!(counts.iter().all(|c| (800..1200).contains(c)), "{counts:?}");
     }
+
+    /// An id is the text that it was read from, safe as a file name, and owned by one of the shards.
+    fn any_text(input: &[u8]) {
+        if let Some(id) = std::str::from_utf8(input).ok().and_then(SandboxId::parse) {
+            assert_eq!(id.as_str().as_bytes(), input);
+            assert!(input.len() == 32 && input.iter().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(b)));
+            assert!((0..9).all(|shards| id.shard_of(shards) < shards.max(1)));
+        }
+        let mut random = [0; ID_BYTES];
+        random.iter_mut().zip(input).for_each(|(to, from)| *to = *from);
+        let id = SandboxId::from_random(random);
+        assert_eq!(SandboxId::parse(id.as_str()), Some(id));
+    }
+
+    #[test]
+    fn any_text_is_an_id_or_none() {
+        let last = "7".repeat(32);
+        let corpus: [&[u8]; 4] =
+            [b"aaq2wk57mzn4xcbdefghijklmnop3562", last.as_bytes(), "éééééééééééééééé".as_bytes(), b"../../../../etc"];
+        crate::fuzz::run(any_text, &corpus);
+    }
 }

@@ -9,6 +9,9 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod error;
+#[cfg(test)]
+#[path = "../../tests/fuzz/run.rs"]
+mod fuzz;
 pub mod id;
 pub mod output;
 pub mod process;

@@ -330,4 +330,36 @@ mod tests {
             assert_eq!(Position::parse(text), None, "{text}");
         }
     }
+
+    #[test]
+    fn any_text_is_one_position_or_none() {
+        let target = |input: &[u8]| {
+            let Ok(text) = std::str::from_utf8(input) else { return };
+            if let Some(position) = Position::parse(text) {
+                assert_eq!(position.to_string(), text);
+            }
+        };
+        crate::fuzz::run(
+            target,
+            &[b"0", b"18446744073709551615", b"5-oe282-ec3", b"5-ef09f98", b"9-end", b"1-oe2-ec3-end"],
+        );
+    }
+
+    /// Bytes of either stream in any cuts: nothing is lost, and each text is whole characters where all of it is.
+    #[test]
+    fn any_cuts_show_the_same_bytes() {
+        let target = |input: &[u8]| {
+            let mut seams = Seams::new(Position::default(), Cut::Characters);
+            let (mut shown, mut whole, mut at) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()], 0);
+            for piece in input.chunk_by(|a, b| a % 7 != b % 5) {
+                let stream = if piece.len().is_multiple_of(2) { Stream::Stdout } else { Stream::Stderr };
+                at += piece.len() as u64;
+                whole[stream as usize].extend_from_slice(piece);
+                seams.output(stream, piece, at, |_, text| shown[stream as usize].extend_from_slice(text));
+            }
+            seams.flush(|stream, _, text| shown[stream as usize].extend_from_slice(text));
+            assert_eq!(shown, whole);
+        };
+        crate::fuzz::run(target, &["a€😀é".as_bytes(), b"\xf0\x9f\x98\xe2\x82\xff\xc3", b""]);
+    }
 }

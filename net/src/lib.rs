@@ -6,6 +6,9 @@
 
 pub mod command;
 pub mod failure;
+#[cfg(test)]
+#[path = "../../tests/fuzz/run.rs"]
+mod fuzz;
 pub mod http;
 pub mod hub;
 pub mod logging;

@@ -1,5 +1,9 @@
 //! The server's program: picks a command.
 
+#[cfg(test)]
+#[path = "../../tests/fuzz/run.rs"]
+mod fuzz;
+
 use lexopt::{Arg, Parser};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -33,7 +37,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match parse() {
+    match parse(Parser::from_env()) {
         Ok(Command::Serve(at_end)) => serve::run(at_end),
         Ok(Command::Doctor { json }) => command::doctor::run(Config::from_env(std::env::vars_os()), json),
         Ok(Command::Probe(name)) => command::doctor::probe(&name),
@@ -52,8 +56,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse() -> Result<Command, lexopt::Error> {
-    let mut parser = Parser::from_env();
+fn parse(mut parser: Parser) -> Result<Command, lexopt::Error> {
     let mut command = None;
     while let Some(arg) = parser.next()? {
         command = Some(match (command, arg) {
@@ -68,4 +71,42 @@ fn parse() -> Result<Command, lexopt::Error> {
         });
     }
     Ok(command.unwrap_or(Command::Serve(AtEnd::Keep)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    /// Arguments between line breaks. Sandboxes are deleted at the end only where that was asked for by its name.
+    fn arguments(input: &[u8]) {
+        let arguments: Vec<&OsStr> = input.split(|byte| *byte == b'\n').map(OsStr::from_bytes).collect();
+        let said = |word: &str| arguments.iter().any(|argument| *argument == word);
+        match parse(Parser::from_args(&arguments)) {
+            Ok(Command::Serve(AtEnd::Delete)) => assert!(said("--ephemeral")),
+            Ok(Command::Serve(AtEnd::Keep)) => assert!(!said("--ephemeral")),
+            Ok(Command::Doctor { json }) => assert!(said("doctor") && json == said("--json")),
+            Ok(Command::Probe(name)) => assert!(said("__probe") && arguments.contains(&name.as_os_str())),
+            Ok(Command::Help) => assert!(input.windows(2).any(|two| two == b"-h") || said("--help")),
+            Ok(Command::Version) => assert!(input.windows(2).any(|two| two == b"-V") || said("--version")),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+
+    #[test]
+    fn any_arguments_are_a_command_or_refused() {
+        let corpus: [&[u8]; 8] = [
+            b"serve\n--ephemeral",
+            b"doctor\n--json",
+            b"--ephemeral",
+            b"-h",
+            b"-V",
+            b"__probe\nsandbox",
+            b"serve\ndoctor\n--json=1",
+            b"--\n--ephemeral",
+        ];
+        fuzz::run(arguments, &corpus);
+        assert!(matches!(parse(Parser::from_args::<[&str; 0]>([])), Ok(Command::Serve(AtEnd::Keep))));
+    }
 }

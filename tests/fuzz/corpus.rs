@@ -95,6 +95,14 @@ const fn put(file: &mut [u8], at: usize, bytes: &[u8]) {
     }
 }
 
+pub(crate) const log_filter: &[&[u8]] = &[
+    b"info",
+    b"warn,workspace_core=trace,h2=off",
+    // The blank became part of the target's name.
+    b"warn, workspace_core=DEBUG",
+    b"a-b::c=Error,1,x=info",
+];
+
 pub(crate) const printed: &[&[u8]] = &[
     b"plain\n",
     b"\0\x01\x08\t\x0c\r\x1f \"\\/\x7f",

@@ -5,6 +5,8 @@ use monoio_codec::{Decoded, Decoder};
 use monoio_http::h1::codec::decoder::RequestHeadDecoder;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use workspace_core::config::Config;
 use workspace_proto::agent::{HelloRequest, RunEvent};
 use workspace_proto::grpc_frame;
 use workspace_server::wire::chunked;
@@ -175,6 +177,16 @@ pub(crate) fn record(input: &[u8]) {
 pub(crate) fn database_file(input: &[u8]) {
     let whole = workspace_core::store::check::is_whole(input);
     assert!(whole || input != crate::corpus::database_file[0], "the smallest database is whole");
+}
+
+/// What the configuration takes as RUST_LOG is what the log can be filtered by.
+pub(crate) fn log_filter(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(config) = Config::from_env([("RUST_LOG".into(), text.into())]) else { return };
+    let targets: Targets = config.log.parse().unwrap();
+    for (target, level) in config.log.split(',').filter_map(|directive| directive.split_once('=')) {
+        assert!(level.parse::<LevelFilter>().is_ok() && targets.iter().any(|(known, _)| known == target), "{target:?}");
+    }
 }
 
 /// As a JSON string, what was printed is what a lossy reader sees, and as long as was said.

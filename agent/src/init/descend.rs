@@ -76,9 +76,20 @@ mod tests {
     fn the_parent_is_read_behind_any_name() {
         assert_eq!(parent_of(b"12 (a) b) S 1) (x) S 7 12 12 0"), Some(7));
         assert_eq!(parent_of(b"12 (sh) S 7 1"), Some(7));
-        for cut in 0..b"12 (sh) S 7".len() {
-            let _ = parent_of(&b"12 (sh) S 7"[..cut]);
-        }
+    }
+
+    /// Whatever stands in the name, and before it, the parent is the same.
+    fn any_stat(input: &[u8]) {
+        let parent = parent_of(input);
+        let Some(end) = input.iter().rposition(|byte| *byte == b')') else { return assert_eq!(parent, None) };
+        assert_eq!(parent_of(&[b"1 (a) R 9 (", &input[end..]].concat()), parent);
+        assert_eq!(parent_of(&[b"1 (\xff) Z 3", input].concat()), parent);
+    }
+
+    #[test]
+    fn no_name_changes_the_parent() {
+        let corpus: [&[u8]; 4] = [b"12 (a) b) S 1) (x) S 7 12 12 0", b"12 (sh) S 7 1", b"12 (sh", b"1 (\xff\n) R 0 1"];
+        crate::fuzz::run(any_stat, &corpus);
     }
 
     #[test]

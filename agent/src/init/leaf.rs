@@ -160,11 +160,8 @@ impl Leaves {
     fn kill_one_by_one(&self, number: u32) {
         for _ in 0..KILL_ROUNDS_MAX {
             let list = self.read(number, "/cgroup.procs").unwrap_or_default();
-            let members =
-                list.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()?.parse().ok());
             let mut any = false;
-            // 0 stands for a process of another pid namespace, and to kill() for ourselves.
-            for pid in members.filter(|pid: &i32| *pid > 1).filter_map(Pid::from_raw) {
+            for pid in members(&list).filter_map(Pid::from_raw) {
                 any |= rustix::process::kill_process(pid, Signal::KILL).is_ok();
             }
             if !any {
@@ -216,6 +213,41 @@ fn name(number: u32, file: &str) -> String {
     format!("c{number}{file}")
 }
 
+/// The processes that a cgroup.procs names, without ourselves, and without 0, which stands for a process of another pid
+/// namespace and to kill() for ourselves. What was read may end within a line, and half a number is another process.
+fn members(list: &[u8]) -> impl Iterator<Item = i32> {
+    let whole = list.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let lines = list[..whole].split(|byte| *byte == b'\n');
+    lines.filter_map(|line| std::str::from_utf8(line).ok()?.parse().ok()).filter(|pid| *pid > 1)
+}
+
 fn contains_line(text: &[u8], line: &[u8]) -> bool {
     text.split(|byte| *byte == b'\n').any(|found| found == line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cut anywhere, a list names only what the whole names, in the same order.
+    fn any_list(input: &[u8]) {
+        let whole: Vec<i32> = members(input).collect();
+        assert!(whole.iter().all(|pid| *pid > 1));
+        for cut in 0..input.len().min(64) {
+            let part: Vec<i32> = members(&input[..cut]).collect();
+            assert!(whole.starts_with(&part), "{part:?} of {whole:?}");
+        }
+        assert_eq!(
+            contains_line(input, b"populated 0"),
+            input.split(|b| *b == b'\n').any(|line| line == b"populated 0")
+        );
+    }
+
+    #[test]
+    fn half_a_number_is_no_member() {
+        // The first was read as 2, 3 and 41 where the buffer ended behind "41".
+        let corpus: [&[u8]; 4] = [b"2\n3\n4194\n", b"0\n1\n-5\n+7\n", b"\n\n12", b"populated 0\nfrozen 0\n"];
+        crate::fuzz::run(any_list, &corpus);
+        assert_eq!(members(b"2\n3\n41").collect::<Vec<_>>(), [2, 3]);
+    }
 }

@@ -105,9 +105,14 @@ impl Agent {
     fn oom_kills(&self) -> u64 {
         let mut bytes = [0u8; 1024];
         let read = self.oom.as_ref().and_then(|fd| rustix::io::pread(fd, &mut bytes, 0).ok()).unwrap_or(0);
-        let text = String::from_utf8_lossy(&bytes[..read]);
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+        oom_kills_in(&bytes[..read])
     }
+}
+
+/// From the text of memory.events or memory.oom_control.
+fn oom_kills_in(text: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(text);
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
 }
 
 /// The life of PID 1. Returns only when it could not start.
@@ -177,5 +182,30 @@ async fn reap_all(agent: Rc<Agent>, children: Watched) {
             return;
         }
         agent.reaper.borrow_mut().collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A count that is told stands in its own line.
+    fn any_events(input: &[u8]) {
+        let kills = oom_kills_in(input);
+        let text = String::from_utf8_lossy(input);
+        assert!(kills == 0 || text.lines().any(|line| line.starts_with("oom_kill ")));
+        assert_eq!(oom_kills_in(&[b"low 0\noom_kill_disable 7\n", input].concat()), kills);
+    }
+
+    #[test]
+    fn kills_are_counted_in_both_versions() {
+        let corpus: [&[u8]; 4] = [
+            b"low 0\nhigh 0\nmax 18\noom 2\noom_kill 3\noom_group_kill 1\n",
+            b"oom_kill_disable 0\nunder_oom 0\noom_kill 5\n",
+            b"oom_kill 18446744073709551616\n",
+            b"oom_kill",
+        ];
+        assert_eq!((oom_kills_in(corpus[0]), oom_kills_in(corpus[1])), (3, 5));
+        crate::fuzz::run(any_events, &corpus);
     }
 }

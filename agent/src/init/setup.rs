@@ -70,24 +70,11 @@ pub(crate) fn take() -> Result<Setup, Fault> {
     let message = read_message(&pipe).map_err(at("descriptor 6: the message"))?;
     drop(pipe);
 
-    if message.procs_fds.len() > PROCS_MAX {
-        return Err(at("more than 16 cgroups")(Errno::INVAL));
-    }
-    let mut taken = vec![0, 1, 2, LISTENER, LINK, USER_NAMESPACE, MESSAGE];
-    let mut named = |number: u32| {
-        let number = i32::try_from(number).map_err(|_| Errno::BADF)?;
-        // Each number has one owner: a message that names one twice must not make two.
-        if taken.contains(&number) {
-            return Err(Errno::BADF);
-        }
-        taken.push(number);
-        fixed_fds::take(number)
-    };
-    let procs = message.procs_fds.iter().map(|fd| named(*fd)).collect::<Result<Vec<_>, _>>();
+    let numbers = numbers(&message)?;
+    let procs = numbers.procs.into_iter().map(fixed_fds::take).collect::<Result<Vec<_>, _>>();
     let procs = procs.map_err(at("a descriptor of procs_fds"))?;
-    let mut optional = |number: u32| if number == 0 { Ok(None) } else { named(number).map(Some) };
-    let leaf_dir = optional(message.leaf_dir_fd).map_err(at("leaf_dir_fd"))?;
-    let oom = optional(message.oom_fd).map_err(at("oom_fd"))?;
+    let leaf_dir = numbers.leaf_dir.map(fixed_fds::take).transpose().map_err(at("leaf_dir_fd"))?;
+    let oom = numbers.oom.map(fixed_fds::take).transpose().map_err(at("oom_fd"))?;
 
     // What the launcher has forgotten to take away, if anything.
     let none = rustix::thread::CapabilitySet::empty();
@@ -113,6 +100,35 @@ pub(crate) fn take() -> Result<Setup, Fault> {
         null: open_null(),
         single_id: message.single_id,
     })
+}
+
+/// The descriptors that a message names.
+struct Numbers {
+    procs: Vec<i32>,
+    leaf_dir: Option<i32>,
+    oom: Option<i32>,
+}
+
+/// Each number has one owner: a message that names one twice, or one of the fixed ones, must not make two.
+fn numbers(message: &AgentSetup) -> Result<Numbers, Fault> {
+    if message.procs_fds.len() > PROCS_MAX {
+        return Err(at("more than 16 cgroups")(Errno::INVAL));
+    }
+    let mut taken = vec![0, 1, 2, LISTENER, LINK, USER_NAMESPACE, MESSAGE];
+    let mut named = |number: u32| {
+        let number = i32::try_from(number).map_err(|_| Errno::BADF)?;
+        if taken.contains(&number) {
+            return Err(Errno::BADF);
+        }
+        taken.push(number);
+        Ok(number)
+    };
+    let procs = message.procs_fds.iter().map(|number| named(*number)).collect::<Result<Vec<_>, _>>();
+    let procs = procs.map_err(at("a descriptor of procs_fds"))?;
+    let mut optional = |number: u32| if number == 0 { Ok(None) } else { named(number).map(Some) };
+    let leaf_dir = optional(message.leaf_dir_fd).map_err(at("leaf_dir_fd"))?;
+    let oom = optional(message.oom_fd).map_err(at("oom_fd"))?;
+    Ok(Numbers { procs, leaf_dir, oom })
 }
 
 fn read_message(pipe: &OwnedFd) -> Result<AgentSetup, Errno> {
@@ -166,4 +182,37 @@ fn open_null() -> Option<OwnedFd> {
     let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
     let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && device == NULL_DEVICE;
     is_null.then_some(null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Every descriptor is taken once, and none of the fixed ones.
+    fn message(input: &[u8]) {
+        let Ok(message) = AgentSetup::decode(input) else { return };
+        let Ok(Numbers { procs, leaf_dir, oom }) = numbers(&message) else { return };
+        assert!(procs.len() <= PROCS_MAX && procs.len() == message.procs_fds.len());
+        assert_eq!((leaf_dir.is_some(), oom.is_some()), (message.leaf_dir_fd > 0, message.oom_fd > 0));
+        let all: Vec<i32> = procs.into_iter().chain(leaf_dir).chain(oom).collect();
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+        assert!(all.iter().all(|number| *number > MESSAGE), "{all:?}");
+    }
+
+    #[test]
+    fn any_message_names_each_descriptor_once() {
+        let setup = |procs_fds: &[u32], leaf_dir_fd, oom_fd| {
+            let (sandbox_id, procs_fds) = ("aaq2wk57mzn4xcbdefghijklmnop3562".to_owned(), procs_fds.to_vec());
+            AgentSetup { sandbox_id, procs_fds, leaf_dir_fd, oom_fd, cpu_count: 2, ..AgentSetup::default() }
+        };
+        let good = [setup(&[7, 8, 9], 10, 11), setup(&[], 0, 0), setup(&[7], 0, 8)];
+        let bad =
+            [setup(&[7, 7], 0, 0), setup(&[7], 7, 0), setup(&[6], 0, 0), setup(&[u32::MAX], 0, 0), setup(&[], 9, 9)];
+        assert!(good.iter().all(|setup| numbers(setup).is_ok()) && bad.iter().all(|setup| numbers(setup).is_err()));
+        assert!(numbers(&setup(&(7..24).collect::<Vec<_>>(), 0, 0)).is_err());
+        let messages: Vec<Vec<u8>> = good.iter().chain(&bad).map(Message::encode_to_vec).collect();
+        let corpus: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+        crate::fuzz::run(message, &corpus);
+    }
 }

@@ -185,7 +185,11 @@ impl SpawnerLink {
 
 /// Whether a signal has stopped this process. The third field of /proc/PID/stat; unknown is no.
 fn is_stopped(pid: i32) -> bool {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    says_stopped(&std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default())
+}
+
+/// From the text of /proc/PID/stat. The name in parentheses may hold anything.
+fn says_stopped(stat: &[u8]) -> bool {
     let after_name = stat.iter().rposition(|byte| *byte == b')').map_or(0, |at| at + 1);
     matches!(stat.get(after_name..), Some([b' ', b'T' | b't', ..]))
 }
@@ -201,5 +205,26 @@ impl Forked {
             ready: false,
             leaf: self.leaf,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only T and t, and only behind the name.
+    fn any_stat(input: &[u8]) {
+        let stopped = says_stopped(input);
+        let Some(end) = input.iter().rposition(|byte| *byte == b')') else { return };
+        assert_eq!(says_stopped(&[b"1 (a) T 9 (", &input[end..]].concat()), stopped);
+        let state = input.get(end + 1..end + 3);
+        assert_eq!(stopped, matches!(state, Some(b" T" | b" t")));
+    }
+
+    #[test]
+    fn no_name_stops_a_process() {
+        let corpus: [&[u8]; 4] = [b"7 (sh) T 1 7 7", b"7 (a) T b) S 1", b"7 (x) t 1", b"7 (x)"];
+        crate::fuzz::run(any_stat, &corpus);
+        assert!(!says_stopped(b""), "a process that is gone is not stopped");
     }
 }

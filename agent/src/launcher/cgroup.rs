@@ -239,6 +239,27 @@ fn remove_tree(parent: BorrowedFd<'_>, name: &str, depth_max: u32, left: &mut us
 
 /// The file is opened anew each time: v1 gives a stale list to a second read of one descriptor.
 fn pids(dir: BorrowedFd<'_>) -> Vec<u32> {
-    let text = small_file::read(dir, "cgroup.procs").unwrap_or_default();
-    text.lines().take(PIDS_MAX).filter_map(|line| line.parse().ok()).filter(|&pid| pid > 0).collect()
+    pids_in(&small_file::read(dir, "cgroup.procs").unwrap_or_default())
+}
+
+/// Only what can be a pid: kill(2) takes 0 and what is negative as an `i32` for whole groups.
+fn pids_in(text: &str) -> Vec<u32> {
+    let pid = |line: &str| line.parse::<i32>().ok().filter(|&pid| pid > 0).map(i32::cast_unsigned);
+    text.lines().take(PIDS_MAX).filter_map(pid).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any_list(input: &[u8]) {
+        let pids = pids_in(&String::from_utf8_lossy(input));
+        assert!(pids.iter().all(|pid| (1..=i32::MAX as u32).contains(pid)), "{pids:?}");
+    }
+
+    #[test]
+    fn a_list_of_pids_holds_no_group() {
+        // The last was one, and would have killed a process group.
+        crate::fuzz::run(any_list, &[b"1\n27\n4194304\n", b"0\n-1\n", b"12\nx\n\n 3\n", b"4294967295\n"]);
+    }
 }

@@ -354,4 +354,17 @@ mod tests {
         assert_eq!(read_report([Step::Proc as u8, 1, 0, 0, 0]), ("child_proc", i32::from_ne_bytes([1, 0, 0, 0])));
         assert_eq!(read_report([200, 0, 0, 0, 0]).0, "child");
     }
+
+    #[test]
+    fn any_report_names_a_step() {
+        crate::fuzz::run(
+            |input| {
+                let Ok(report) = <[u8; REPORT_BYTES]>::try_from(input) else { return };
+                let (step, errno) = read_report(report);
+                assert_eq!(step == "child", usize::from(report[0]) >= STEP_NAMES.len());
+                assert_eq!(errno.to_ne_bytes(), report[1..]);
+            },
+            &[&[Step::Proc as u8, 1, 0, 0, 0], &[11, 255, 255, 255, 255]],
+        );
+    }
 }

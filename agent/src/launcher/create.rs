@@ -27,7 +27,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use workspace_proto::Message;
-use workspace_proto::launcher::{AgentSetup, Create, Enforced, Identity};
+use workspace_proto::launcher::{AgentSetup, BlockSpan, Create, Enforced, Identity};
 
 /// The built-in template.
 const HOST_TEMPLATE: &str = "host";
@@ -54,17 +54,24 @@ pub(crate) struct Started {
     pub(crate) failure: OwnedFd,
 }
 
+/// Which ids this launcher may give.
+#[derive(Clone, Copy)]
+pub(crate) struct Claims<'a> {
+    pub(crate) mode: Mode,
+    pub(crate) spans: &'a [BlockSpan],
+}
+
 /// Checks what a request may ask; `in_use` tells whether a block belongs to another sandbox.
-pub(crate) fn check(ground: &Ground, request: &Create, in_use: impl Fn(u32) -> bool) -> Result<SandboxId, Fault> {
+pub(crate) fn check(claims: Claims<'_>, request: &Create, in_use: impl Fn(u32) -> bool) -> Result<SandboxId, Fault> {
     let id = SandboxId::parse(&request.id).ok_or_else(|| Fault::refused("id", "not 32 characters of a-z2-7"))?;
     if request.template != HOST_TEMPLATE {
         return Err(Fault::refused("template", "unknown template"));
     }
     let block = request.block;
-    if ground.mode != Mode::Root {
+    if claims.mode != Mode::Root {
         return if block == 0 { Ok(id) } else { Err(Fault::refused("block", "rootless: there is one range")) };
     }
-    let claimed = ground.spans.iter().any(|span| block >= span.first && block - span.first < span.count);
+    let claimed = claims.spans.iter().any(|span| block >= span.first && block - span.first < span.count);
     // The last block ends with the id that means "no id", the first holds the host's own.
     if !claimed || block == 0 || block >= u32::MAX / BLOCK_IDS {
         return Err(Fault::refused("block", "outside the claimed blocks"));

@@ -230,7 +230,15 @@ fn own_path<'a>(own: &'a str, mounted: &Mounted) -> Option<&'a str> {
         };
         here.then_some(path)
     })?;
-    path.strip_prefix(mounted.root.trim_end_matches('/'))
+    beneath(path, &mounted.root)
+}
+
+/// What of `path` lies below `root`: nothing, or `/` and more. `/user2` is not below `/user`; a path with `..`, as the
+/// kernel writes it for what lies outside of a cgroup namespace (cgroup_namespaces(7)), is below nothing.
+fn beneath<'a>(path: &'a str, root: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(root.trim_end_matches('/'))?;
+    let inside = (rest.is_empty() || rest.starts_with('/')) && !rest.split('/').any(|part| part == "..");
+    inside.then_some(rest)
 }
 
 #[cfg(test)]
@@ -253,19 +261,50 @@ mod tests {
 
     #[test]
     fn any_line_is_a_mount_or_none() {
-        let corpus: [&[u8]; 2] = [
+        let corpus: [&[u8]; 3] = [
             b"36 25 0:30 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct",
             b"30 1 0:9 /user.slice /cg rw - cgroup2 none rw",
+            b"30 1 0:9 /user.slice /cg rw - cgroup cgroup rw,memory",
         ];
         crate::fuzz::run(
             |input| {
                 let line = String::from_utf8_lossy(input);
                 if let Some(mounted) = parse_mount(&line) {
-                    let _ = own_path("0::/user.slice/a\n1:cpu,cpuacct:/b\n", &mounted);
-                    let _ = own_path(&line, &mounted);
+                    let own = "0::/user.slice/a\n1:cpu,cpuacct:/b\n2:memory:/user.slice2/../c\n";
+                    if let Some(path) = own_path(own, &mounted) {
+                        let whole = format!("{}{path}", mounted.root.trim_end_matches('/'));
+                        assert!(["/user.slice/a", "/b"].contains(&whole.as_str()), "{whole}");
+                        assert!(path.is_empty() || path.starts_with('/'), "{path}");
+                    }
                 }
             },
             &corpus,
         );
+    }
+
+    /// Of any text of /proc/self/cgroup, a path that stays below what is mounted.
+    fn any_own(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        for (version, root) in [(Version::One, "/"), (Version::Two, "/user"), (Version::Two, "/user/")] {
+            let controllers = vec![Controller::Cpu, Controller::Memory];
+            let mounted = Mounted { version, point: "/cg".into(), root: root.into(), controllers };
+            let Some(path) = own_path(&text, &mounted) else { continue };
+            assert!(path.is_empty() || path.starts_with('/'), "{path}");
+            assert!(!path.split('/').any(|part| part == ".."), "{path}");
+            assert!(text.contains(&format!(":{}{path}", root.trim_end_matches('/'))));
+        }
+    }
+
+    #[test]
+    fn where_we_are_lies_below_what_is_mounted() {
+        let corpus: [&[u8]; 5] = [
+            b"9:memory:/a/b\n2:cpu,cpuacct:/a\n0::/user/x\n",
+            b"0::/\n",
+            b"0::/user\n",
+            // Was read as /2/x below /user.
+            b"0::/user2/x\n",
+            b"0::/user/../../x:y\n1:cpu:/../a\n",
+        ];
+        crate::fuzz::run(any_own, &corpus);
     }
 }

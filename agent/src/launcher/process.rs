@@ -58,4 +58,28 @@ mod tests {
         assert_eq!(second_pid("Name:\tx\nNSpid:\t812\t1\n"), Some(1));
         assert_eq!(second_pid("NSpid:\t812\n"), None);
     }
+
+    /// A number that is told stands there; a name before it changes nothing.
+    fn any_stat(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        let start = start_time(&text);
+        if let Some((_, fields)) = text.rsplit_once(')') {
+            assert_eq!(start_time(&format!("7 (a) S 1 (b){fields}")), start);
+        }
+        let line = text.lines().find(|line| line.starts_with("NSpid:"));
+        assert!(second_pid(&text).is_none() || line.is_some_and(|line| line.contains(|c: char| c.is_ascii_digit())));
+        assert_eq!(second_pid(&format!("Name:\tNSpid: 1 1\n{text}")), second_pid(&text));
+    }
+
+    #[test]
+    fn any_stat_and_status_is_read_or_not() {
+        crate::fuzz::run(
+            any_stat,
+            &[
+                b"7 (a) S 1 (b) R 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 2",
+                b"Name:\tx\nNSpid:\t812\t1\n",
+                b"7 (NSpid:\t1\t1) S",
+            ],
+        );
+    }
 }

@@ -128,4 +128,16 @@ mod tests {
             &corpus,
         );
     }
+
+    #[test]
+    fn any_text_is_an_id_or_none() {
+        crate::fuzz::run(
+            |input| {
+                let Some(id) = std::str::from_utf8(input).ok().and_then(SandboxId::parse) else { return };
+                assert_eq!(id.as_str().as_bytes(), input);
+                assert!(input.len() == ID_CHARS && !input.iter().any(|byte| matches!(byte, b'/' | b'.' | 0)));
+            },
+            &[b"aaq2wk57mzn4xcbdefghijklmnop3562", b"../../../../../../../../../etc/pa"],
+        );
+    }
 }

@@ -192,7 +192,7 @@ impl Serving {
 
     fn create(&mut self, peer: usize, request: &Create) -> Answer {
         let blocks = &self.blocks;
-        let id = create::check(&self.ground, request, |block| blocks.values().any(|&used| used == block))?;
+        let id = create::check(self.ground.claims(), request, |block| blocks.values().any(|&used| used == block))?;
         let Started { identity, enforced, pid, pidfd, link, failure } = create::create(&mut self.ground, id, request)?;
         self.blocks.insert(id, request.block);
         let serial = self.watched.next_serial();
@@ -326,11 +326,15 @@ impl Serving {
 type Answer = Result<(reply::Op, Vec<OwnedFd>), Fault>;
 
 fn list(ground: &Ground, after_id: &str) -> Answer {
-    let after = match after_id {
-        "" => None,
-        text => Some(SandboxId::parse(text).ok_or_else(|| Fault::refused("after_id", "not an id"))?),
-    };
-    Ok((reply::Op::Listed(inventory::list(ground, after)), Vec::new()))
+    Ok((reply::Op::Listed(inventory::list(ground, start_after(after_id)?)), Vec::new()))
+}
+
+/// Where a page starts; empty: at the start.
+pub(super) fn start_after(after_id: &str) -> Result<Option<SandboxId>, Fault> {
+    match after_id {
+        "" => Ok(None),
+        text => SandboxId::parse(text).map(Some).ok_or_else(|| Fault::refused("after_id", "not an id")),
+    }
 }
 
 fn failed(fault: Fault) -> reply::Op {

@@ -4,7 +4,7 @@
 //! the capabilities of `privilege.rs` are left.
 
 use super::cgroup::{Cgroups, RealRoot};
-use super::create::SANDBOX_NAMESPACES;
+use super::create::{Claims, SANDBOX_NAMESPACES};
 use super::fault::{At, Fault};
 use super::identity::{self, Mode};
 use super::network::Networks;
@@ -26,6 +26,9 @@ const FIRST_SOCKET_FD: RawFd = 5;
 const SHARDS_MAX: u32 = 64;
 const SPANS_MAX: usize = 1024;
 const HASH_CHARS: usize = 16;
+/// Notes that are told, and how much of each: all of them fit into one packet.
+const NOTES_MAX: usize = 32;
+const NOTE_CHARS_MAX: usize = 400;
 
 /// Everything that a create or a destroy stands on.
 pub(crate) struct Ground {
@@ -49,9 +52,14 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
+    /// Which ids a create may ask for.
+    pub(crate) fn claims(&self) -> Claims<'_> {
+        Claims { mode: self.mode, spans: &self.spans }
+    }
+
     /// What is said first on each socket.
     pub(crate) fn ready(&self) -> Ready {
-        Ready { enforced: Some(self.cgroups.enforceable()), idmapped: self.idmapped, notes: self.notes.clone() }
+        Ready { enforced: Some(self.cgroups.enforceable()), idmapped: self.idmapped, notes: told(&self.notes) }
     }
 }
 
@@ -63,13 +71,7 @@ pub(crate) fn prepare() -> Result<(Ground, Vec<OwnedFd>), Fault> {
     // The template's directories are made with the usual modes; what create makes has its own.
     umask(FileMode::from_raw_mode(0o022));
     let (setup, program, sockets) = inherit()?;
-    let mode = match WireMode::try_from(setup.mode) {
-        Ok(WireMode::Root) => Mode::Root,
-        Ok(WireMode::Ranged) => Mode::Ranged,
-        Ok(WireMode::Single) => Mode::Single,
-        _ => return Err(Fault::refused("setup", "unknown mode")),
-    };
-    check(&setup, mode)?;
+    let (mode, data_dir) = check(&setup)?;
     // The server's group, and nothing else, opens sandboxes/ and trash/: the launcher has no power over files.
     match mode {
         Mode::Root | Mode::Ranged => {
@@ -78,15 +80,13 @@ pub(crate) fn prepare() -> Result<(Ground, Vec<OwnedFd>), Fault> {
         // One id has one group, and the kernel lets nobody change it.
         Mode::Single => {}
     }
-    let data_dir =
-        String::from_utf8(setup.data_dir.to_vec()).map_err(|_| Fault::refused("setup", "data_dir is not UTF-8"))?;
     let proc = small_file::place("/proc").at("proc")?;
     let boot = small_file::read(proc.as_fd(), "sys/kernel/random/boot_id").at("boot_id")?.trim().to_owned();
     let mut notes = Vec::new();
     let real_root = if mode == Mode::Root { RealRoot::Yes } else { RealRoot::No };
     let cgroups = Cgroups::prepare(proc.as_fd(), &setup.hash, real_root, &mut notes);
     let networks = Networks::new(proc.as_fd()).at("network")?;
-    let views = rootfs::build(&data_dir, proc.as_fd()).inspect_err(|_| cgroups.leave())?;
+    let views = rootfs::build(data_dir, proc.as_fd()).inspect_err(|_| cgroups.leave())?;
     umask(FileMode::empty());
     let place = |name| small_file::place_at(views.data.as_fd(), name).at("data_dir");
     let (run, sandboxes, trash) = (place("run")?, place("sandboxes")?, place("trash")?);
@@ -159,10 +159,7 @@ fn inherit() -> Result<(Setup, OwnedFd, Vec<OwnedFd>), Fault> {
     let pipe = fixed_fds::take(SETUP_FD).at("setup")?;
     let bytes = small_file::read_whole(pipe.as_fd()).at("setup")?;
     drop(pipe);
-    let setup = Setup::decode(bytes.as_slice()).map_err(|_| Fault::refused("setup", "not a Setup message"))?;
-    if setup.shard_count == 0 || setup.shard_count > SHARDS_MAX {
-        return Err(Fault::refused("setup", "shard_count is not 1..=64"));
-    }
+    let setup = read(&bytes)?;
     let program = fixed_fds::take(PROGRAM_FD).at("setup")?;
     let after = FIRST_SOCKET_FD + setup.shard_count as RawFd;
     let sockets: Result<Vec<_>, _> = (FIRST_SOCKET_FD..after).map(fixed_fds::take).collect();
@@ -174,7 +171,23 @@ fn inherit() -> Result<(Setup, OwnedFd, Vec<OwnedFd>), Fault> {
     Ok((setup, program, sockets))
 }
 
-fn check(setup: &Setup, mode: Mode) -> Result<(), Fault> {
+/// The message, with a number of sockets that can be looked for.
+fn read(bytes: &[u8]) -> Result<Setup, Fault> {
+    let setup = Setup::decode(bytes).map_err(|_| Fault::refused("setup", "not a Setup message"))?;
+    if setup.shard_count == 0 || setup.shard_count > SHARDS_MAX {
+        return Err(Fault::refused("setup", "shard_count is not 1..=64"));
+    }
+    Ok(setup)
+}
+
+/// Which ids can be given, and the data directory, once the rest of the message is as it must be.
+fn check(setup: &Setup) -> Result<(Mode, &str), Fault> {
+    let mode = match WireMode::try_from(setup.mode) {
+        Ok(WireMode::Root) => Mode::Root,
+        Ok(WireMode::Ranged) => Mode::Ranged,
+        Ok(WireMode::Single) => Mode::Single,
+        _ => return Err(Fault::refused("setup", "unknown mode")),
+    };
     if !is_hash(&setup.hash) {
         return Err(Fault::refused("setup", "hash is not 16 hex digits"));
     }
@@ -184,10 +197,84 @@ fn check(setup: &Setup, mode: Mode) -> Result<(), Fault> {
     if mode == Mode::Root && (setup.base_id == 0 || setup.base_id > u32::MAX - 2 * identity::BLOCK_IDS) {
         return Err(Fault::refused("setup", "base_id is no block of host ids"));
     }
-    Ok(())
+    // chown(2) and setgroups(2) take this number for "leave it as it is".
+    if setup.owner_id == u32::MAX {
+        return Err(Fault::refused("setup", "owner_id is no id"));
+    }
+    let data_dir =
+        std::str::from_utf8(&setup.data_dir).map_err(|_| Fault::refused("setup", "data_dir is not UTF-8"))?;
+    if !data_dir.starts_with('/') || data_dir.contains('\0') {
+        return Err(Fault::refused("setup", "data_dir is no absolute path"));
+    }
+    Ok((mode, data_dir))
+}
+
+/// The machine decides how many notes there are, and how long the paths in them.
+fn told(notes: &[String]) -> Vec<String> {
+    notes.iter().take(NOTES_MAX).map(|note| note.chars().take(NOTE_CHARS_MAX).collect()).collect()
 }
 
 /// True for 16 hex digits: the text becomes part of a path.
 pub(crate) fn is_hash(text: &str) -> bool {
     text.len() == HASH_CHARS && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a launcher starts with: ids that exist, a hash that is safe in a path, as many sockets as there can be.
+    fn message(input: &[u8]) {
+        let Ok(setup) = read(input) else { return };
+        assert!((1..=64).contains(&setup.shard_count));
+        let Ok((mode, data_dir)) = check(&setup) else { return };
+        assert!(setup.hash.len() == 16 && u64::from_str_radix(&setup.hash, 16).is_ok());
+        assert!(setup.hash.bytes().all(|byte| !byte.is_ascii_uppercase() && byte != b'+'));
+        assert!(setup.spans.len() <= SPANS_MAX && setup.owner_id != u32::MAX);
+        assert!(data_dir.starts_with('/') && !data_dir.contains('\0'));
+        if mode == Mode::Root {
+            let last = setup.base_id.checked_add(identity::BLOCK_IDS);
+            assert!(setup.base_id > 0 && last.is_some_and(|last| last < u32::MAX));
+        }
+    }
+
+    #[test]
+    fn notes_fit_into_a_packet() {
+        let notes = told(&vec!["\u{10ffff}".repeat(4096); 1000]);
+        let ready = Ready { notes, ..Ready::default() };
+        assert!(ready.encoded_len() < workspace_proto::PACKET_BYTES_MAX, "{} bytes", ready.encoded_len());
+        assert_eq!(told(&["no memory limit".to_owned()]), ["no memory limit"]);
+    }
+
+    #[test]
+    fn any_message_is_checked_or_refused() {
+        let setup = |mode: WireMode, base_id, owner_id| Setup {
+            data_dir: b"/var/lib/workspace".as_slice().into(),
+            hash: "0123456789abcdef".into(),
+            base_id,
+            owner_id,
+            spans: vec![BlockSpan { first: 8, count: 128 }],
+            mode: mode.into(),
+            shard_count: 2,
+        };
+        let messages = [
+            setup(WireMode::Root, 524_288, 589_823),
+            setup(WireMode::Ranged, 1, 0),
+            setup(WireMode::Single, 0, 0),
+            setup(WireMode::Unspecified, 0, 0),
+            setup(WireMode::Root, u32::MAX - 65_536, 0),
+            // Was taken: a group and an owner that change nothing.
+            setup(WireMode::Root, 524_288, u32::MAX),
+            Setup { data_dir: b"data".as_slice().into(), ..setup(WireMode::Single, 0, 0) },
+            Setup { hash: "+123456789ABCDEF".into(), ..setup(WireMode::Single, 0, 0) },
+            Setup { shard_count: 65, ..setup(WireMode::Single, 0, 0) },
+        ];
+        assert!(messages[..3].iter().all(|setup| check(setup).is_ok()));
+        assert!(
+            messages[3..].iter().all(|setup| read(&setup.encode_to_vec()).and_then(|s| check(&s).map(|_| ())).is_err())
+        );
+        let messages: Vec<Vec<u8>> = messages.iter().map(Message::encode_to_vec).collect();
+        let corpus: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+        crate::fuzz::run(message, &corpus);
+    }
 }

@@ -1,7 +1,7 @@
 //! How a value is written: one small parser each, `None` where it is not allowed.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -123,7 +123,11 @@ impl Cidr {
         let (address, bits) = text.split_once('/')?;
         let address: IpAddr = address.parse().ok()?;
         let bits = number(bits, 0, if address.is_ipv4() { 32 } else { 128 })? as u8;
-        Some(Cidr { address, bits })
+        // The IPv4 addresses in IPv6 form are ::ffff:0:0/96; a wider range is one of IPv6 addresses.
+        match (address, address.to_canonical()) {
+            (IpAddr::V6(_), IpAddr::V4(v4)) if bits >= 96 => Some(Cidr { address: v4.into(), bits: bits - 96 }),
+            _ => Some(Cidr { address, bits }),
+        }
     }
 
     pub(super) fn parse_list(text: &str) -> Option<Vec<Cidr>> {
@@ -195,23 +199,38 @@ pub(super) fn host(text: &str) -> Option<String> {
     (named || address(text).is_some()).then(|| text.to_ascii_lowercase())
 }
 
-fn host_and_port(text: &str) -> Option<String> {
-    if let Some(host) = host(text) {
-        return Some(host);
-    }
-    let (name, number) = text.rsplit_once(':')?;
-    host(name).filter(|_| port(number).is_some()).map(|name| format!("{name}:{number}"))
+/// A host as it stands in a URL and in the field Host, and the port behind it.
+fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+    let (name, number) = match host(text) {
+        Some(name) => (name, None),
+        None => {
+            let (name, number) = text.rsplit_once(':')?;
+            (host(name)?, Some(port(number)?))
+        }
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    Some((bare.parse::<Ipv6Addr>().map_or(name.clone(), |address| format!("[{address}]")), number))
+}
+
+fn with_port((name, number): (String, Option<u16>)) -> String {
+    number.map_or(name.clone(), |number| format!("{name}:{number}"))
 }
 
 pub(super) fn hosts(text: &str) -> Option<Vec<String>> {
-    list(text, LIST_ENTRIES_MAX, host_and_port)
+    list(text, LIST_ENTRIES_MAX, |host| host_and_port(host).map(with_port))
 }
 
+/// As browsers write them: without the port that the scheme implies (RFC 6454 section 6.2).
 pub(super) fn origins(text: &str) -> Option<Vec<String>> {
     list(text, LIST_ENTRIES_MAX, |origin| {
         let (scheme, host) = origin.split_once("://")?;
-        matches!(scheme, "http" | "https").then_some(())?;
-        Some(format!("{scheme}://{}", host_and_port(host)?))
+        let implied = match scheme {
+            "http" => 80,
+            "https" => 443,
+            _ => return None,
+        };
+        let (name, number) = host_and_port(host)?;
+        Some(format!("{scheme}://{}", with_port((name, number.filter(|number| *number != implied)))))
     })
 }
 
@@ -250,7 +269,8 @@ pub(super) fn log(text: &str) -> Option<String> {
         None => level(d) || of(d, 128, b"_:-").is_some(),
         Some((target, l)) => of(target, 128, b"_:-").is_some() && level(l),
     };
-    list(text, LIST_ENTRIES_MAX, |d| directive(d).then_some(())).map(|_| text.to_string())
+    // Without blanks: one before a directive would count as part of its target's name.
+    list(text, LIST_ENTRIES_MAX, |d| directive(d).then(|| d.to_string())).map(|directives| directives.join(","))
 }
 
 fn list<T>(text: &str, entries_max: usize, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {

@@ -137,12 +137,10 @@ impl Reader {
 
     /// The one line: variable, value, what is allowed.
     pub(super) fn refusal(&self, name: &str) -> String {
-        const SHOWN_CHARS_MAX: usize = 128;
         let variable = declared(name);
         let value = match self.raw(name) {
             Some(_) if variable.secret => "(not shown)".into(),
-            // Escaped: the value could hold a line break, and this is one line.
-            Some(value) => value.to_string_lossy().chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect(),
+            Some(value) => shown(value),
             None => variable.default.to_string(),
         };
         format!("{name}={value}: not a value of this variable; allowed: {}", variable.allowed)
@@ -157,11 +155,16 @@ impl Reader {
         const NAMES_MAX: usize = 32;
         self.vars
             .keys()
-            .map(|name| name.to_string_lossy())
-            .filter(|name| !VARIABLES.iter().any(|v| v.name == *name) && !NEVER_READ.iter().any(|(n, _)| n == name))
+            .filter(|name| !VARIABLES.iter().any(|v| *name == v.name) && !NEVER_READ.iter().any(|(n, _)| name == n))
             .take(NAMES_MAX)
-            .map(|name| name.chars().take(128).flat_map(char::escape_debug).collect())
+            .map(|name| shown(name))
     }
+}
+
+/// The beginning of a text, for a message of one line: it could hold a line break.
+pub(super) fn shown(text: &OsStr) -> String {
+    const SHOWN_CHARS_MAX: usize = 128;
+    text.to_string_lossy().chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect()
 }
 
 /// Panics on a name that the table lacks: a mistake of ours that the tests would show.

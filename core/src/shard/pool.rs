@@ -201,7 +201,11 @@ impl Drop for Unsettled {
 
 /// Also where the machine does not say.
 fn memory_is_short() -> bool {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    says_short(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default())
+}
+
+/// From the text of /proc/meminfo.
+fn says_short(text: &str) -> bool {
     let kib = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim_end_matches("kB").trim().parse::<u64>().ok()
@@ -209,5 +213,24 @@ fn memory_is_short() -> bool {
     match (kib("MemTotal:"), kib("MemAvailable:")) {
         (Some(total), Some(available)) => available < total / MEMORY_PARTS,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without a line that says otherwise, memory is short.
+    fn any_meminfo(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        let says = |name: &str| text.lines().any(|line| line.starts_with(name));
+        assert!(says_short(&text) || (says("MemTotal:") && says("MemAvailable:")));
+    }
+
+    #[test]
+    fn memory_is_enough_only_where_it_is_said() {
+        let enough = b"MemTotal:       16303428 kB\nMemFree:  1 kB\nMemAvailable:   15000000 kB\n";
+        assert!(!says_short(&String::from_utf8_lossy(enough)));
+        crate::fuzz::run(any_meminfo, &[enough, b"MemTotal: 18446744073709551615 kB\nMemAvailable: 0 kB\n"]);
     }
 }

@@ -106,3 +106,22 @@ fn forget(lmdb: &Lmdb, txn: &mut RwTxn<'_>, created_at_us: u64, key: &[u8]) -> R
 fn order_key(created_at_us: u64, key: &[u8]) -> Vec<u8> {
     [&created_at_us.to_be_bytes(), key].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry has one form: what is read is written the same.
+    fn any_entry(input: &[u8]) {
+        if let Some(entry) = Entry::decode(input) {
+            assert_eq!(entry.encode(), input);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_an_entry_or_none() {
+        let entry =
+            Entry { digest: u64::MAX, id: SandboxId::from_random([9; 20]), created_at_us: 1_795_482_123_000_000 };
+        crate::fuzz::run(any_entry, &[&entry.encode(), b"01234567012345670123456701234567"]);
+    }
+}

@@ -112,7 +112,7 @@ fn page_of_matching(lmdb: &Lmdb, filter: &ListFilter, limit: usize) -> Result<Re
 
 fn record_at(lmdb: &Lmdb, txn: &heed::RoTxn<'_, heed::WithoutTls>, order: &[u8]) -> Result<Record, Failure> {
     let read = || {
-        let id = SandboxId::parse(std::str::from_utf8(order.get(8..)?).ok()?)?;
+        let id = id_in_order(order)?;
         let bytes = lmdb.sandbox().get(txn, id.as_str().as_bytes()).ok()??;
         Some(Record::decode(id, bytes))
     };
@@ -120,9 +120,30 @@ fn record_at(lmdb: &Lmdb, txn: &heed::RoTxn<'_, heed::WithoutTls>, order: &[u8])
     record.map_err(|bad| Failure::Answer(bad.into()))
 }
 
+/// The id in a key of the order: behind 8 bytes of time.
+fn id_in_order(order: &[u8]) -> Option<SandboxId> {
+    SandboxId::parse(std::str::from_utf8(order.get(8..)?).ok()?)
+}
+
 /// As it is shown: a sandbox that is being deleted is `stopping`.
 fn matches(record: &Record, filter: &ListFilter) -> bool {
     let shown = if record.dying { State::Stopping } else { record.state };
     filter.state.is_none_or(|state| state == shown)
         && filter.metadata.iter().all(|(key, value)| record.metadata.get(key) == Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any_key(input: &[u8]) {
+        if let Some(id) = id_in_order(input) {
+            assert_eq!((input.len(), &input[8..]), (40, id.as_str().as_bytes()));
+        }
+    }
+
+    #[test]
+    fn any_key_of_the_order_names_an_id_or_nothing() {
+        crate::fuzz::run(any_key, &[b"\0\x06\x60\xff\x01\x02\x03\x04aaq2wk57mzn4xcbdefghijklmnop3562"]);
+    }
 }

@@ -11,7 +11,8 @@ use workspace_core::{Error, Reason};
 /// A body must say that it is JSON: a browser sends that only after a preflight, which foreign pages don't pass.
 pub(super) fn media_type(head: &Parts) -> Result<(), Refusal> {
     let wrong = |message| Err(Refusal::request(415, message));
-    if head.headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    let mut codings = head.headers.get_all(CONTENT_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return wrong("a body may not be compressed");
     }
     if head.method != Method::POST && head.method != Method::PUT {

@@ -15,6 +15,8 @@ mod body;
 mod clock;
 mod connection;
 mod fields;
+#[cfg(test)]
+mod fuzz;
 pub mod listen;
 mod origin;
 mod peers;
@@ -82,7 +84,7 @@ pub struct Settings {
     pub loopback: bool,
     /// Web origins that may call, e.g. `https://app.example`; matched whole.
     pub allowed_origins: Vec<String>,
-    /// More names for Host on a loopback bind, without port, e.g. that of a proxy in front.
+    /// More names for Host on a loopback bind, e.g. that of a proxy in front; without port: with any.
     pub allowed_hosts: Vec<String>,
     /// Who may call. None: everyone.
     pub api_keys: ApiKeys,

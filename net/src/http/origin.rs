@@ -33,16 +33,23 @@ fn refused(message: &str) -> Error {
     Error::new(Reason::ForbiddenOrigin, message)
 }
 
-/// True for the names and addresses of this machine, with any port: a forwarded port is another one.
+/// True for the names and addresses of this machine, with any port: a forwarded port is another one. A listed name has
+/// the port that it is listed with, or any.
 fn host_is_ours(settings: &Settings, host: &str) -> bool {
     let Some(name) = without_port(host) else { return false };
+    let port = &host[name.len()..];
+    let listed = |name: &str| {
+        let with_port = format!("{name}{port}");
+        let allowed = |allowed: &String| name.eq_ignore_ascii_case(allowed) || with_port.eq_ignore_ascii_case(allowed);
+        settings.allowed_hosts.iter().any(allowed)
+    };
     if let Some(v6) = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
-        return v6.parse::<Ipv6Addr>().is_ok_and(|a| a.is_loopback());
+        return v6.parse::<Ipv6Addr>().is_ok_and(|a| a.is_loopback() || listed(&format!("[{a}]")));
     }
     name.eq_ignore_ascii_case("localhost")
         || name.eq_ignore_ascii_case("localhost.")
         || name.parse::<Ipv4Addr>().is_ok_and(|a| a.is_loopback())
-        || settings.allowed_hosts.iter().any(|allowed| name.eq_ignore_ascii_case(allowed))
+        || listed(name)
 }
 
 fn without_port(host: &str) -> Option<&str> {

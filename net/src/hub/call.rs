@@ -185,3 +185,25 @@ pub(super) async fn within<T>(timeout_ms: u64, call: impl Future<Output = Result
         Either::Right(_) => Err(Error::new(Reason::AgentTimeout, "the sandbox's agent did not answer in time")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A status is the number that stands there, or none.
+    fn status(input: &[u8]) {
+        let Ok(value) = http::HeaderValue::from_bytes(input) else { return };
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-status", value);
+        if let Some(status) = grpc_status(&headers) {
+            let text = std::str::from_utf8(input).unwrap().trim_start_matches('+');
+            assert_eq!(text.trim_start_matches('0'), status.to_string().trim_start_matches('0'));
+            assert!(!refused(method::INPUT, Some(status)).message.is_empty());
+        }
+    }
+
+    #[test]
+    fn any_status_is_a_number_or_none() {
+        crate::fuzz::run(status, &[b"0", b"8", b"014", b"+9", b"-1", b"4294967296", b"8, 8", b""]);
+    }
+}

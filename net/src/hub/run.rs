@@ -181,4 +181,46 @@ mod tests {
         assert_eq!(over.take(stdout(11)).unwrap_err().reason, Reason::AgentError);
         assert!(started().finished().is_err(), "no exit was told");
     }
+
+    /// Whatever an agent sends: no more output than was asked for, an end that exists, and every byte given back.
+    fn events(input: &[u8]) {
+        let mut decoder = workspace_proto::grpc_frame::Decoder::default();
+        decoder.push(input);
+        let mut collected = Collected::new(64);
+        HELD_BYTES.set(0);
+        while let Ok(Some(event)) = decoder.next_message::<RunEvent>() {
+            if collected.take(event).is_err() {
+                break;
+            }
+        }
+        let held = collected.stdout.len() + collected.stderr.len();
+        assert!(held <= 64 && HELD_BYTES.get() == held && (collected.started || held == 0));
+        if let Ok(finished) = collected.finished() {
+            assert!((0..=255).contains(&finished.ending.exit_code));
+            assert!(finished.ending.signal.is_none_or(|signal| (1..=64).contains(&signal)));
+            assert_eq!(finished.stdout.len() + finished.stderr.len(), held);
+        }
+        assert_eq!(HELD_BYTES.get(), 0);
+    }
+
+    #[test]
+    fn no_events_exceed_what_was_asked_for() {
+        use workspace_proto::agent::{ExitReason as Wire, Started};
+        use workspace_proto::grpc_frame::encode;
+        let event = |event| encode(&RunEvent { event: Some(event) }).to_vec();
+        let exited = |exit_code, signal, reason: Wire| {
+            event(Event::Exited(Exited { exit_code, signal, reason: reason.into(), truncated: true, duration_us: 5 }))
+        };
+        let started = event(Event::Started(Started { pid: 7 }));
+        let out = |bytes| event(Event::Stdout(Bytes::from(vec![b'x'; bytes])));
+        let err = event(Event::Stderr(Bytes::from_static(b"no")));
+        let corpus: [&[u8]; 5] = [
+            &[&*started, &out(5), &err, &exited(0, 0, Wire::Exited)].concat(),
+            &[&*started, &out(60), &out(5)].concat(),
+            &[&*started, &exited(143, 15, Wire::Signaled), &out(1)].concat(),
+            &[&*started, &exited(-1, 65, Wire::Unspecified)].concat(),
+            &[&*out(1), &started, &started].concat(),
+        ];
+        crate::fuzz::run(events, &corpus);
+    }
 }

@@ -148,3 +148,31 @@ pub(super) const PROCESS_ERRORS: &[Reason] = &[
     Reason::AgentError,
     Reason::RuntimeError,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::Form;
+
+    /// What core is asked to run is within the bounds that the contract names, and holds no NUL.
+    fn command(input: &[u8]) {
+        let Ok((asked, _)) = Form::Json(input).read::<Command>(None).and_then(Command::check) else { return };
+        assert!((1..=4096).contains(&asked.command.len()));
+        assert!(asked.cwd.as_ref().is_none_or(|cwd| (1..=4095).contains(&cwd.len())));
+        let texts = [&asked.command].into_iter().chain(&asked.args).chain(&asked.cwd).chain(asked.env.values());
+        assert!(texts.chain(asked.env.keys()).all(|text| !text.contains('\0')));
+        assert!(asked.env.keys().all(|name| (1..=256).contains(&name.len()) && !name.contains('=')));
+        assert!(asked.timeout_ms <= TIMEOUT_MS_MAX && (1..=OUTPUT_BYTES_MAX).contains(&asked.output_bytes_max));
+    }
+
+    #[test]
+    fn any_body_is_a_command_within_bounds() {
+        let corpus: [&[u8]; 4] = [
+            br#"{"command":"sh","args":["-c","true"],"env":{"A":"B"},"cwd":"x","timeout":1000,"partial":true}"#,
+            br#"{"command":"cat","stdin":"\u0000","user":"root","max_output_bytes":67108864,"encoding":"base64"}"#,
+            br#"{"command":"","args":["\u0000"],"timeout":315360000001,"user":"1000"}"#,
+            br#"{"command":"a\u0000b","cwd":"","max_output_bytes":0,"encoding":"latin1"}"#,
+        ];
+        crate::fuzz::run(command, &corpus);
+    }
+}

@@ -267,3 +267,60 @@ impl Operation for SandboxDelete {
         Ok(Json(Done { success: true }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::Form;
+
+    /// A cursor has one text; whatever a query says, a filter is within its bounds.
+    fn listing(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        if let Some(at) = cursor(&text) {
+            assert_eq!(write_cursor(at), text);
+        }
+        let Ok(filter) = Form::Query(&text).read::<Filter>(None).and_then(Filter::check) else { return };
+        assert!((1..=1000).contains(&filter.limit) && filter.metadata.len() <= 64);
+        assert!(filter.metadata.iter().all(|(key, value)| (1..=64).contains(&key.len()) && value.len() <= 4096));
+        assert!(filter.state.is_none_or(|state| text.contains(state.name()) || text.contains('%')));
+    }
+
+    #[test]
+    fn any_query_is_a_filter_within_bounds() {
+        let id = SandboxId::from_random([5; 20]);
+        let written = write_cursor((1_795_482_123_000_000, id));
+        assert_eq!(cursor(&written), Some((1_795_482_123_000_000, id)));
+        let query = format!("state=paused&limit=1000&cursor={written}&metadata.a=b&metadata.c.d=e+f%20g");
+        let corpus: [&[u8]; 4] = [written.as_bytes(), query.as_bytes(), b"limit=0", b"limit=1001&state=hibernated"];
+        crate::fuzz::run(listing, &corpus);
+    }
+
+    /// What core is asked to make is within the bounds that the contract names.
+    fn creation(input: &[u8]) {
+        let Ok(asked) = Form::Json(input).read::<NewSandbox>(None).and_then(|new| new.check(None)) else { return };
+        let control = |text: &String| text.chars().any(char::is_control);
+        assert!(asked.template.is_none_or(|name| (1..=256).contains(&name.len()) && !control(&name)));
+        assert!(asked.name.is_none_or(|name| name.chars().count() <= 256 && !control(&name)));
+        assert!(asked.env.len() <= 256 && asked.metadata.len() <= 64);
+        for (name, value) in &asked.env {
+            assert!((1..=256).contains(&name.len()) && !name.contains(['=', '\0']) && !value.contains('\0'));
+        }
+        assert!(asked.timeout <= SECONDS_MAX && asked.idle_timeout <= SECONDS_MAX);
+        assert!(asked.memory_bytes.is_none_or(|bytes| bytes >= 16 << 20));
+        assert!(asked.cpus.is_none_or(|cpus| (0.01..=1024.0).contains(&cpus)));
+        assert!(asked.pids.is_none_or(|pids| (1..=4_194_304).contains(&pids)));
+        assert!(asked.disk_bytes.is_none_or(|bytes| bytes >= 1 << 20));
+    }
+
+    #[test]
+    fn any_body_is_a_creation_within_bounds() {
+        let corpus: [&[u8]; 5] = [
+            b"",
+            br#"{"template":"workspace-base:latest","name":"a","env":{"A":"B"},"metadata":{"c":"d"},"timeout":60}"#,
+            br#"{"resources":{"memory_bytes":16777216,"cpus":0.5,"pids":1,"disk_bytes":1048576},"idle_timeout":315360000}"#,
+            br#"{"env":{"A=":"","":"x","B":"\u0000"},"runtime":"auto","network":"none"}"#,
+            br#"{"resources":{"cpus":1e400,"pids":-1},"name":"\u001b[1m"}"#,
+        ];
+        crate::fuzz::run(creation, &corpus);
+    }
+}

@@ -15,12 +15,16 @@ pub(super) const BLOCK_IDS: u32 = 65_536;
 const FIRST_BLOCK: u32 = 8; // 524,288: above what distributions give out
 const END_BLOCK: u32 = 28_672; // below 1,879,048,192: systemd's own ranges start there
 const SPAN_BLOCKS: u32 = 128;
+const SPANS: u32 = (END_BLOCK - FIRST_BLOCK) / SPAN_BLOCKS;
 const SPANS_MAX: usize = 64;
 const CLAIMS_DIR: &str = "/run/workspace-server";
 
 /// Claims spans for a data directory, or gives those it has already. One line on failure.
 pub(super) fn claim(data_dir: &Path) -> Result<Vec<BlockSpan>, String> {
     let failed = |error: std::io::Error| format!("host ids could not be claimed in {CLAIMS_DIR}: {error}");
+    if data_dir.as_os_str().as_encoded_bytes().contains(&b'\n') {
+        return Err("the data directory's path holds a line break; set WORKSPACE_DATA_DIR to one without".into());
+    }
     std::fs::create_dir_all(CLAIMS_DIR).map_err(failed)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let path = Path::new(CLAIMS_DIR).join("id-spans");
@@ -36,7 +40,7 @@ pub(super) fn claim(data_dir: &Path) -> Result<Vec<BlockSpan>, String> {
     if mine.is_empty() {
         return Err(format!("all host id blocks are claimed by other servers; {CLAIMS_DIR}/id-spans names them"));
     }
-    let text: String = lines.iter().map(|(span, owner)| format!("{span} {owner}\n")).collect();
+    let text = write(&lines);
     file.rewind().map_err(failed)?;
     file.set_len(0).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
@@ -45,19 +49,26 @@ pub(super) fn claim(data_dir: &Path) -> Result<Vec<BlockSpan>, String> {
 
 type Claim = (u32, String);
 
-fn choose(text: &str, data_dir: &Path, named: &[(u32, u32)], exists: &dyn Fn(&Path) -> bool) -> Vec<Claim> {
-    let mut lines: Vec<Claim> = text
-        .lines()
+/// The claims of a file, without what is none. A span beyond the last one would be somebody else's ids.
+fn read(text: &str) -> Vec<Claim> {
+    text.split('\n')
         .filter_map(|line| line.split_once(' '))
         .filter_map(|(span, owner)| Some((span.parse().ok()?, owner.to_owned())))
-        .filter(|(_, owner)| exists(Path::new(owner)))
-        .collect();
+        .filter(|(span, _)| *span < SPANS)
+        .collect()
+}
+
+fn write(claims: &[Claim]) -> String {
+    claims.iter().map(|(span, owner)| format!("{span} {owner}\n")).collect()
+}
+
+fn choose(text: &str, data_dir: &Path, named: &[(u32, u32)], exists: &dyn Fn(&Path) -> bool) -> Vec<Claim> {
+    let mut lines: Vec<Claim> = read(text).into_iter().filter(|(_, owner)| exists(Path::new(owner))).collect();
     if lines.iter().any(|(_, owner)| Path::new(owner) == data_dir) {
         return lines;
     }
     let taken: BTreeSet<u32> = lines.iter().map(|(span, _)| *span).collect();
-    let spans = (END_BLOCK - FIRST_BLOCK) / SPAN_BLOCKS;
-    let free: Vec<u32> = (0..spans).filter(|span| !taken.contains(span) && !is_named(*span, named)).collect();
+    let free: Vec<u32> = (0..SPANS).filter(|span| !taken.contains(span) && !is_named(*span, named)).collect();
     // A quarter of what is left, so that many later servers find some too.
     let count = free.len().div_ceil(4).min(SPANS_MAX);
     lines.extend(free.into_iter().take(count).map(|span| (span, data_dir.display().to_string())));
@@ -75,8 +86,13 @@ fn named_ids(files: &[&str]) -> Vec<(u32, u32)> {
     let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
     let mut named: Vec<(u32, u32)> = texts.flat_map(|text| subordinate(&text)).collect();
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    named.extend(passwd.lines().filter_map(|line| Some((line.split(':').nth(2)?.parse().ok()?, 1))));
+    named.extend(users(&passwd));
     named
+}
+
+/// The ids of a file in the form of passwd(5), as ranges of one.
+fn users(passwd: &str) -> impl Iterator<Item = (u32, u32)> {
+    passwd.lines().filter_map(|line| Some((line.split(':').nth(2)?.parse().ok()?, 1)))
 }
 
 /// The ranges of a file in the form of subuid(5).
@@ -118,5 +134,49 @@ mod tests {
         assert_eq!(named, [(524_288, 65_536), (100_000, 65_536)]);
         let lines = choose("", Path::new("/a"), &named, &|_| true);
         assert_eq!(spans_of(&lines, "/a"), (1..57).collect::<Vec<_>>());
+    }
+
+    /// Whatever the file holds: a newcomer gets spans that exist, that nobody has and nothing names, and finds them again.
+    fn any_claims(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        let named: Vec<(u32, u32)> = subordinate(&text).into_iter().chain(users(&text)).collect();
+        let before = read(&text);
+        assert_eq!(read(&write(&before)), before);
+        let me = Path::new("/a b");
+        let after = choose(&text, me, &named, &|_| true);
+        let mine = spans_of(&after, "/a b");
+        assert!(mine.iter().all(|span| FIRST_BLOCK + span * SPAN_BLOCKS + SPAN_BLOCKS <= END_BLOCK), "{mine:?}");
+        assert_eq!(choose(&write(&after), me, &named, &|_| true), after, "a claim is found again");
+        if spans_of(&before, "/a b").is_empty() {
+            let others = || before.iter().map(|(span, _)| span);
+            assert!(mine.iter().all(|span| !is_named(*span, &named) && !others().any(|other| other == span)));
+            assert!(before.iter().all(|claim| after.contains(claim)) && mine.len() <= SPANS_MAX);
+        }
+        for (start, count) in named {
+            assert!(
+                count == 0 || (0..SPANS).all(|span| is_named(span, &[(start, count)]) == overlaps(span, start, count))
+            );
+        }
+    }
+
+    fn overlaps(span: u32, start: u32, count: u32) -> bool {
+        let first = u64::from(FIRST_BLOCK + span * SPAN_BLOCKS) * 65_536;
+        let last = first + u64::from(SPAN_BLOCKS) * 65_536 - 1;
+        let last_named = u64::from(start) + u64::from(count) - 1;
+        u64::from(start) <= last && last_named >= first
+    }
+
+    #[test]
+    fn any_file_of_claims_leaves_everybody_theirs() {
+        let corpus: [&[u8]; 6] = [
+            b"0 /a b\n1 /a b\n223 /c\n",
+            b"7 /b\r\n8 /b c\n\n9\nx /d\n",
+            // Was taken and overflowed: blocks of other ids.
+            b"4294967295 /a b\n224 /a b\n",
+            b"user:524288:65536\nother:100000:65536\nbroken\nlast:4294967295:4294967295\n",
+            b"root:x:0:0:root:/root:/bin/sh\nann:x:600000:1000::/home/user:/bin/sh\n",
+            b"a:524288:1879048192\n",
+        ];
+        crate::fuzz::run(any_claims, &corpus);
     }
 }

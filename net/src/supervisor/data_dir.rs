@@ -93,9 +93,18 @@ impl DataDir {
 }
 
 /// Whether the process of this pid is there and no zombie.
-fn runs(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|fields| !fields.is_empty() && !fields.starts_with(['Z', 'X']))
+fn runs(pid: u32) -> bool {
+    says_runs(&std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default())
+}
+
+/// From the text of /proc/PID/stat, whose second field is a name that may hold anything.
+fn says_runs(stat: &str) -> bool {
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.is_empty() && !fields.starts_with(['Z', 'X']))
+}
+
+/// The pid in a lock file. The file lies in a directory of the server's, which may write anything there.
+fn holder_in(text: &str) -> Option<u32> {
+    text.trim().parse().ok().filter(|pid| *pid > 0)
 }
 
 /// One service a directory: the lock lives as long as the file is open, and names its holder.
@@ -106,18 +115,19 @@ fn lock(dir: &OwnedFd, path: &Path) -> Result<File, String> {
     let mut file = File::from(fd);
     let deadline = Instant::now() + Duration::from_millis(DYING_MS_MAX);
     while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut holder = String::new();
+        let mut text = String::new();
         file.rewind().map_err(failed)?;
-        drop(Read::by_ref(&mut file).take(32).read_to_string(&mut holder));
+        drop(Read::by_ref(&mut file).take(32).read_to_string(&mut text));
+        let holder = holder_in(&text);
         // A killed service's server process shares the lock, and ends a moment after it.
-        if !runs(holder.trim()) && Instant::now() < deadline {
+        if !holder.is_some_and(runs) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
             continue;
         }
         return Err(format!(
             "the data directory {} is in use by another workspace-server, pid {}; stop that one or set WORKSPACE_DATA_DIR",
             path.display(),
-            holder.trim()
+            holder.map_or("unknown".to_owned(), |pid| pid.to_string())
         ));
     }
     let mut write = || {
@@ -127,4 +137,29 @@ fn lock(dir: &OwnedFd, path: &Path) -> Result<File, String> {
     };
     write().map_err(failed)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A holder is a number, so that no path comes of it; a zombie does not run, whatever its name.
+    fn any_text(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        if let Some(pid) = holder_in(&text) {
+            assert!(pid > 0 && text.trim().trim_start_matches(['+', '0']) == pid.to_string());
+        }
+        let runs = says_runs(&text);
+        if let Some((_, fields)) = text.rsplit_once(") ") {
+            assert_eq!(says_runs(&format!("7 (a) Z (b) {fields}")), runs);
+        }
+        assert!(!says_runs(&format!("{text}) Z 1")) && says_runs(&format!("{text}) S 1")));
+    }
+
+    #[test]
+    fn a_holder_is_a_process_that_runs() {
+        // The fourth was read as the path of a file; nothing was read as /proc/stat, which is there.
+        let corpus: [&[u8]; 6] = [b"4242\n", b"7 (a) S 1", b"7 (a) S) Z 1", b"/etc/x\n", b"", b"0\n"];
+        crate::fuzz::run(any_text, &corpus);
+    }
 }

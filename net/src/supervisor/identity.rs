@@ -74,8 +74,12 @@ fn without(span: BlockSpan, block: u32) -> Vec<BlockSpan> {
 
 /// Root of a container without CAP_SYS_ADMIN is an ordinary user to the kernel.
 fn has_privilege() -> bool {
+    has_sys_admin(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+/// From the text of /proc/PID/status.
+fn has_sys_admin(status: &str) -> bool {
     const CAP_SYS_ADMIN: u32 = 21;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
     bits.is_some_and(|bits| bits >> CAP_SYS_ADMIN & 1 == 1)
@@ -146,7 +150,11 @@ fn map_range(pid: i32, uid: u32, uids: u32, gid: u32, gids: u32) -> bool {
 /// The start of a range of at least 65,536 ids that the file gives to this user, by number or name.
 fn subordinate_range(file: &str, uid: u32) -> Option<u32> {
     let text = std::fs::read_to_string(file).ok()?;
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    range_in(&text, &std::fs::read_to_string("/etc/passwd").unwrap_or_default(), uid)
+}
+
+/// The same, from the texts of both files.
+fn range_in(text: &str, passwd: &str, uid: u32) -> Option<u32> {
     let name =
         passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid.to_string())).and_then(|l| l.split(':').next());
     let mine: String = text
@@ -179,5 +187,38 @@ mod tests {
         assert_eq!(cut(9), [(8, 1), (10, 2)]);
         assert_eq!(cut(11), [(8, 3)]);
         assert_eq!(cut(12), [(8, 4)]);
+    }
+
+    /// A range is one that the text gives to this user, and is long enough.
+    fn any_texts(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        let (subordinate, passwd) = text.split_once('|').unwrap_or((&text, ""));
+        if let Some(first) = range_in(subordinate, passwd, 1000) {
+            let theirs = |line: &str| {
+                let fields: Vec<&str> = line.split(':').collect();
+                let name = fields[0] == "1000" || passwd.lines().any(|l| l.starts_with(&format!("{}:", fields[0])));
+                name && fields[1].parse() == Ok(first) && fields[2].parse::<u32>().is_ok_and(|count| count >= RANGE_IDS)
+            };
+            assert!(subordinate.lines().filter(|line| line.split(':').count() > 2).any(theirs), "{first}");
+        }
+        assert_eq!(range_in(subordinate, "", 4_000_000_001), None);
+        let effective = text.lines().find(|line| line.starts_with("CapEff:"));
+        assert!(!has_sys_admin(&text) || effective.is_some_and(|line| line.contains(|c: char| c.is_ascii_hexdigit())));
+    }
+
+    #[test]
+    fn a_range_is_the_users_own() {
+        let corpus: [&[u8]; 6] = [
+            b"ann:100000:65536\nbob:200000:65536\n|root:x:0:0::/:/bin/sh\nann:x:1000:1000::/home/user:/bin/sh\n",
+            b"1000:300000:65536\n",
+            b"ann:100000:65535\nann:4294967295:4294967295\n|ann:x:1000",
+            b":1:65536\n|:x:1000:",
+            b"Name:\tx\nCapEff:\t000001ffffffffff\n",
+            b"CapPrm:\t000001ffffffffff\nCapEff:\t00000000a80425fb\n",
+        ];
+        assert_eq!(range_in("ann:5:65536\n", "ann:x:1000:", 1000), Some(5));
+        assert!(has_sys_admin(&String::from_utf8_lossy(corpus[4])));
+        assert!(!has_sys_admin(&String::from_utf8_lossy(corpus[5])));
+        crate::fuzz::run(any_texts, &corpus);
     }
 }

@@ -106,30 +106,16 @@ impl Launcher {
     }
 
     fn take(&self, packet: &[u8], fds: Vec<OwnedFd>) {
-        let Ok(reply) = Reply::decode(packet) else {
-            tracing::error!(bytes = packet.len(), "unreadable packet from the launcher");
-            return;
-        };
-        match (reply.seq, reply.op) {
-            (0, Some(Answer::Ready(ready))) => drop(self.ready.0.try_send(ready)),
-            (0, Some(Answer::Ended(ended))) => {
-                let why = if ended.step.is_empty() {
-                    format!("the sandbox's agent ended ({})", wait_status(ended.wait_status))
-                } else {
-                    let error = std::io::Error::from_raw_os_error(ended.errno);
-                    format!("set-up failed at {}: {error}", ended.step)
-                };
-                if let Some(id) = SandboxId::parse(&ended.id) {
-                    drop(self.events.0.send(Ended { id, why }));
-                }
-            }
-            (seq, Some(op)) => {
+        match read(packet) {
+            Ok(Packet::Ready(ready)) => drop(self.ready.0.try_send(ready)),
+            Ok(Packet::Ended(ended)) => drop(self.events.0.send(ended)),
+            Ok(Packet::Answer(seq, op)) => {
                 let waiting = self.pending.borrow_mut().remove(&seq);
                 if let Some(waiting) = waiting {
                     drop(waiting.try_send((op, fds)));
                 }
             }
-            (seq, None) => tracing::error!(seq, "empty packet from the launcher"),
+            Err(what) => tracing::error!(bytes = packet.len(), "a packet from the launcher {what}"),
         }
     }
 
@@ -154,6 +140,37 @@ impl Launcher {
 
     fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// What a packet says.
+#[derive(Debug, PartialEq)]
+enum Packet {
+    Ready(Ready),
+    Ended(Ended),
+    /// To the request of this number, which is not 0.
+    Answer(u64, Answer),
+}
+
+/// Reads a packet, or says what is wrong with it.
+fn read(packet: &[u8]) -> Result<Packet, &'static str> {
+    let reply = Reply::decode(packet).map_err(|_| "can't be read")?;
+    match (reply.seq, reply.op) {
+        (0, Some(Answer::Ready(ready))) => Ok(Packet::Ready(ready)),
+        (0, Some(Answer::Ended(ended))) => {
+            let why = if ended.step.is_empty() {
+                format!("the sandbox's agent ended ({})", wait_status(ended.wait_status))
+            } else {
+                let error = std::io::Error::from_raw_os_error(ended.errno);
+                format!("set-up failed at {}: {error}", ended.step)
+            };
+            let id = SandboxId::parse(&ended.id).ok_or("tells the end of what is no sandbox")?;
+            Ok(Packet::Ended(Ended { id, why }))
+        }
+        (0, Some(_)) => Err("answers nobody"),
+        (_, Some(Answer::Ready(_) | Answer::Ended(_))) => Err("answers with an event"),
+        (seq, Some(op)) => Ok(Packet::Answer(seq, op)),
+        (_, None) => Err("is empty"),
     }
 }
 
@@ -205,5 +222,57 @@ fn wait_status(status: i32) -> String {
         -1 => "its exit status is not known".to_owned(),
         status if status & 0x7f == 0 => format!("exit code {}", (status >> 8) & 0xff),
         status => format!("signal {}", status & 0x7f),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use workspace_proto::launcher::{Created, Destroyed, Ended as Told, Enforced, Identity, Listed};
+
+    /// Events and answers are told apart, and an answer means what was sent: it can be sent again.
+    fn packet(input: &[u8]) {
+        match read(input) {
+            Ok(Packet::Answer(seq, op)) => {
+                assert!(seq != 0 && !matches!(op, Answer::Ready(_) | Answer::Ended(_)));
+                if let Answer::Failed(failed) = &op {
+                    assert!(!refused(failed).message.is_empty());
+                }
+                let again = Reply { seq, op: Some(op.clone()) }.encode_to_vec();
+                assert_eq!(read(&again), Ok(Packet::Answer(seq, op)));
+            }
+            Ok(Packet::Ended(ended)) => {
+                assert_eq!(SandboxId::parse(ended.id.as_str()), Some(ended.id));
+                assert!(!ended.why.is_empty());
+            }
+            Ok(Packet::Ready(_)) => assert_eq!(Reply::decode(input).unwrap().seq, 0),
+            Err(what) => assert!(!what.is_empty()),
+        }
+    }
+
+    #[test]
+    fn any_packet_is_an_event_an_answer_or_nothing() {
+        let id = SandboxId::from_random([3; 20]).as_str().to_owned();
+        let identity = Some(Identity { pid: 7, start_time_ticks: 8, pidfd_inode: 9 });
+        let enforced = Some(Enforced { memory: true, pids: true, cpu: false, tree_kill: true });
+        let entry =
+            workspace_proto::launcher::Entry { id: id.clone(), block: 9, alive: true, identity, enforced, files: true };
+        let failed = Failed { step: "cgroup".into(), errno: libc::ENOSPC, message: "no space".into() };
+        let ended = |step: &str, wait_status| Told { id: id.clone(), step: step.into(), errno: -5, wait_status };
+        let replies = [
+            (0, Answer::Ready(Ready { enforced, idmapped: true, notes: vec!["no memory limit".into()] })),
+            (0, Answer::Ended(ended("", -1))),
+            (0, Answer::Ended(ended("", 0x0100))),
+            (0, Answer::Ended(ended("child_proc", 9))),
+            (0, Answer::Ended(Told { id: "../x".into(), ..ended("", 0) })),
+            (1, Answer::Created(Created { identity, enforced })),
+            (2, Answer::Destroyed(Destroyed {})),
+            (3, Answer::Listed(Listed { entries: vec![entry.clone(), entry], more: true })),
+            (u64::MAX, Answer::Failed(failed)),
+        ];
+        let packets: Vec<Vec<u8>> =
+            replies.into_iter().map(|(seq, op)| Reply { seq, op: Some(op) }.encode_to_vec()).collect();
+        let corpus: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
+        crate::fuzz::run(packet, &corpus);
     }
 }

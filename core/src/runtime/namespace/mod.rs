@@ -13,7 +13,7 @@ use futures_util::future::LocalBoxFuture;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use workspace_proto::launcher::{
-    Adopt, Create, Destroy, Enforced, Entry, Identity, Inventory, reply::Op as Answer, request::Op,
+    Adopt, Create, Destroy, Enforced, Entry, Identity, Inventory, Listed, reply::Op as Answer, request::Op,
 };
 
 /// One shard's way to the launcher.
@@ -59,12 +59,9 @@ impl Namespaces {
             let after_id = entries.last().map(|entry| entry.id.clone()).unwrap_or_default();
             let (answer, _) = self.launcher.call(Op::Inventory(Inventory { after_id: after_id.clone() })).await?;
             let Answer::Listed(listed) = answer else { return Err(unexpected("inventory")) };
-            let ascends = listed.entries.first().is_none_or(|first| first.id > after_id);
-            if !ascends || (listed.more && listed.entries.is_empty()) {
-                return Err(unexpected("inventory: order"));
-            }
-            entries.extend(listed.entries);
-            if !listed.more {
+            let more = listed.more;
+            append(&mut entries, listed)?;
+            if !more {
                 return Ok(entries);
             }
         }
@@ -116,7 +113,54 @@ impl Runtime for Namespaces {
     }
 }
 
+/// Takes a page in. Ids ascend over all pages, so that the walk ends whatever the pages hold.
+fn append(entries: &mut Vec<Entry>, page: Listed) -> Result<(), Error> {
+    let ascends = page.entries.is_sorted_by(|one, next| one.id < next.id)
+        && page.entries.first().is_none_or(|first| entries.last().is_none_or(|last| first.id > last.id));
+    if !ascends || (page.more && page.entries.is_empty()) {
+        return Err(unexpected("inventory: order"));
+    }
+    entries.extend(page.entries);
+    Ok(())
+}
+
 fn unexpected(what: &str) -> Error {
     Error::new(Reason::RuntimeError, "the launcher gave an answer of another kind; the server's log says more")
         .source(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use workspace_proto::Message;
+
+    /// Pages of any kind, one after the other: the ids that were taken ascend, and a page that says "more" brings some.
+    fn pages(input: &[u8]) {
+        let mut entries = Vec::new();
+        for page in input.split(|byte| *byte == b'|').filter_map(|page| Listed::decode(page).ok()) {
+            let before = entries.len();
+            let more = page.more;
+            match append(&mut entries, page) {
+                Ok(()) => assert!(!more || entries.len() > before),
+                Err(error) => assert_eq!((error.reason, entries.len()), (Reason::RuntimeError, before)),
+            }
+        }
+        assert!(entries.is_sorted_by(|one, next| one.id < next.id));
+    }
+
+    #[test]
+    fn an_inventory_ascends_and_so_ends() {
+        let page = |ids: &[&str], more| {
+            let entry = |id: &&str| Entry { id: (*id).to_owned(), ..Entry::default() };
+            Listed { entries: ids.iter().map(entry).collect(), more }.encode_to_vec()
+        };
+        let corpus: [&[u8]; 4] = [
+            &[page(&["a", "b"], true), page(&["c"], false)].join(&b'|'),
+            // Went on for ever: only the first id of a page was looked at.
+            &[page(&["c", "a"], true), page(&["b", "a"], true)].join(&b'|'),
+            &[page(&["a"], true), page(&["a"], true)].join(&b'|'),
+            &page(&[], true),
+        ];
+        crate::fuzz::run(pages, &corpus);
+    }
 }

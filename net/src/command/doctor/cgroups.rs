@@ -94,7 +94,9 @@ fn mounted(mountinfo: &str, own: &str, root: bool) -> Vec<Hierarchy> {
             continue;
         }
         let inside = if root { "" } else { own_path(own, version, &controllers).unwrap_or_default() };
-        let inside = inside.trim_start_matches('/');
+        // `..` leads out of the cgroup namespace (cgroup_namespaces(7)), and here out of the mount.
+        let outside = inside.split('/').any(|part| part == "..");
+        let inside = if outside { "" } else { inside.trim_start_matches('/') };
         let folder = if inside.is_empty() { point.into() } else { Path::new(point).join(inside) };
         hierarchies.push(Hierarchy { version, controllers, folder, writable: false });
     }
@@ -158,6 +160,7 @@ mod tests {
     use super::super::facts::good;
     use super::super::report::Level;
     use super::*;
+    use std::path::Component;
 
     const HYBRID: &str = "30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
         31 30 0:27 / /sys/fs/cgroup/cpu rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
@@ -204,5 +207,30 @@ mod tests {
         facts.cgroups.hierarchies[0].controllers = vec!["memory".into(), "pids".into()];
         let row = rows(&facts).remove(0);
         assert_eq!((row.level, row.why.as_str()), (Level::Limited, "v2; not kept: cpu; kept: memory, pids"));
+    }
+
+    /// Every hierarchy's folder lies below a mount point of the table; v2 is there once, v1 for a controller of ours.
+    fn any_text(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        for root in [true, false] {
+            let hierarchies = mounted(&text, &text, root);
+            assert!(hierarchies.iter().filter(|h| h.version == 2).count() <= 1);
+            for Hierarchy { version, controllers, folder, writable } in &hierarchies {
+                assert!(!writable && !controllers.is_empty() && (*version == 1 || controllers.len() == 3));
+                let points = || text.lines().filter_map(|line| line.split_once(" - ")?.0.split(' ').nth(4));
+                let below = points().find_map(|point| folder.strip_prefix(point).ok());
+                let inside = below.is_some_and(|below| below.components().all(|c| c != Component::ParentDir));
+                assert!(inside && (!root || points().any(|point| folder == Path::new(point))), "{folder:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn folders_lie_below_their_mounts() {
+        let hybrid = format!("{HYBRID}{OWN}");
+        // Was /sys/fs: the nearest directory above /sys/fs/cgroup/../x.
+        let outside = "0::/../x\n1:memory:/a/../../b\n".to_owned() + HYBRID;
+        let corpus: [&[u8]; 3] = [hybrid.as_bytes(), outside.as_bytes(), b"1 1 0:1 / /cg rw - cgroup2\n0::/x"];
+        crate::fuzz::run(any_text, &corpus);
     }
 }

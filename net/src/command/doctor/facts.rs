@@ -190,7 +190,7 @@ fn kernel_version(release: &str) -> (u32, u32) {
 
 fn memory_available(meminfo: &str) -> Option<u64> {
     let kib: u64 = status_field(meminfo, "MemAvailable")?.trim_end_matches("kB").trim().parse().ok()?;
-    Some(kib * 1024)
+    kib.checked_mul(1024)
 }
 
 /// A machine on which everything is as it should be, for the tests of the rows.
@@ -241,5 +241,35 @@ mod tests {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/user:/bin/sh\nbroken\n";
         assert_eq!(user_of(passwd, 1000).as_deref(), Some("ann"));
         assert_eq!(user_of(passwd, 7), None);
+    }
+
+    /// What is told stands in the text, in its place.
+    fn any_text(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        if let Some(name) = user_of(&text, 1000) {
+            assert!(!name.contains(':') && text.lines().any(|line| line.starts_with(&format!("{name}:"))));
+        }
+        for name in ["CapEff", "Seccomp"] {
+            let value = status_field(&text, name);
+            assert!(value.is_none_or(|value| value == value.trim() && !value.contains('\n')));
+            assert_eq!(status_field(&format!("{name}s:\tno\n{text}"), name), value);
+        }
+        let (major, minor) = kernel_version(&text);
+        assert_eq!(kernel_version(&format!("{major}.{minor}.7-x")), (major, minor));
+        assert!(memory_available(&text).is_none_or(|bytes| bytes % 1024 == 0));
+    }
+
+    #[test]
+    fn any_text_of_proc_is_a_fact_or_none() {
+        let corpus: [&[u8]; 6] = [
+            b"root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/user:/bin/sh\nbroken\n",
+            b"Name:\tx\nCapEff:\t00000000a80425fb\nSeccomp:\t2\nSeccomp_filters:\t1\n",
+            b"6.18.44-fc-v595\n",
+            b"v6.1\n4294967296.1",
+            b"MemFree: 1 kB\nMemAvailable:   2048 kB\n",
+            // Overflowed.
+            b"MemAvailable: 18446744073709551615 kB\n",
+        ];
+        crate::fuzz::run(any_text, &corpus);
     }
 }

@@ -115,7 +115,8 @@ fn map_by(program: &str, pid: u32, own: u32, first: u32) -> Result<(), Errno> {
 
 /// How many ids the namespace has that this `uid_map` describes.
 fn ids_in(uid_map: &str) -> u64 {
-    uid_map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum()
+    let counts = uid_map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
+    counts.fold(0, u64::saturating_add)
 }
 
 /// What the plan is and what it lacks.
@@ -214,5 +215,30 @@ mod tests {
         assert_eq!(lacking.mend.as_deref(), Some("sudo apt-get install uidmap"));
         facts.subordinate.programs = true;
         assert!(row(&facts).mend.unwrap().ends_with(" ann"));
+    }
+
+    /// The user's range is none that another line of theirs beats; a map never has fewer ids than one of its lines.
+    fn any_text(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        let found = largest_range(&text, "ann", 1000);
+        for line in text.lines() {
+            let alone = largest_range(line, "ann", 1000);
+            assert!(alone.is_none_or(|(_, count)| found.is_some_and(|(_, largest)| largest >= count)));
+            assert!(alone.is_none() || line.starts_with("ann:") || line.contains("1000:"));
+            assert!(ids_in(line) <= ids_in(&text));
+        }
+        assert!(found.is_none() || text.lines().any(|line| largest_range(line, "ann", 1000) == found));
+    }
+
+    #[test]
+    fn any_text_is_ranges_and_maps_or_nothing() {
+        let corpus: [&[u8]; 4] = [
+            b"bob:1:9\nann:100000:1000\n1000:300000:65536 \nann:x:y\nann\n",
+            b"         0          0 4294967295\n",
+            b"0 1000 1\n1 100000 65536\n",
+            // Overflowed.
+            b"0 0 18446744073709551615\n1 1 18446744073709551615\n",
+        ];
+        crate::fuzz::run(any_text, &corpus);
     }
 }

@@ -156,4 +156,27 @@ mod tests {
         facts.data.options = "ro,relatime,rw".into();
         assert_eq!(data(&facts).level, Level::Missing);
     }
+
+    /// The covering mount is one of the table, and what the kernel escapes comes back.
+    fn any_text(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        let found = mount_of(Path::new("/srv/my data/y"), &text);
+        assert!(found.is_none_or(|(kind, options)| text.contains(&kind) && options.split(',').count() >= 2));
+        // As seq_path of the kernel writes a path.
+        let escape = |path: &str| {
+            let octal = |c: char| matches!(c, ' ' | '\t' | '\n' | '\\').then(|| format!("\\{:03o}", c as u32));
+            path.chars().map(|c| octal(c).unwrap_or_else(|| c.to_string())).collect::<String>()
+        };
+        assert_eq!(unescape(&escape(&text)), text);
+        // A mount at the folder itself covers it before all others.
+        let own = format!("9 1 0:9 / {} rw - own /dev/x rw", escape(&format!("/{text}")));
+        let folder = format!("/{text}");
+        assert_eq!(mount_of(Path::new(&folder), &format!("{MOUNTS}{own}\n")).map(|found| found.0), Some("own".into()));
+    }
+
+    #[test]
+    fn any_mount_table_is_read() {
+        let corpus: [&[u8]; 3] = [MOUNTS.as_bytes(), b"a \\040b\\134\tc", b"3 1 0:9 / / ro - ext4"];
+        crate::fuzz::run(any_text, &corpus);
+    }
 }

@@ -205,4 +205,26 @@ mod tests {
         assert_eq!(steps.first_failure(), Some(("namespaces", 1)));
         assert_eq!(Steps::parse("overlay 22\nproc 1\n").first_failure(), None);
     }
+
+    /// Each step that is told stands in a line of its own; the first failure is one of them.
+    fn any_text(input: &[u8]) {
+        let text = String::from_utf8_lossy(input);
+        let steps = Steps::parse(&text);
+        assert!(steps.steps.len() <= text.lines().count());
+        assert!(steps.steps.iter().all(|(name, _)| !name.contains([' ', '\n'])));
+        if let Some((step, errno)) = steps.first_failure() {
+            assert!(errno != 0 && text.contains(&format!("{step} ")));
+            assert_ne!(steps.outcome(step), Outcome::NotTried);
+        }
+    }
+
+    #[test]
+    fn any_answer_of_the_child_is_steps() {
+        let corpus: [&[u8]; 3] = [
+            b"unshare 0\nmap 0\nidmap 0\nids 0\nnamespaces 0\nprivate 0\ntmpfs 0\nproc 1\noverlay 0\n",
+            b"unshare 0\nunshare 28\nnoise\nproc x\n",
+            b"map -2147483648\nstart 2147483648\n",
+        ];
+        crate::fuzz::run(any_text, &corpus);
+    }
 }
