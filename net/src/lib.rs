@@ -20,4 +20,5 @@ pub mod server;
 pub mod supervisor;
 pub mod sys;
 mod trash;
+pub mod websocket;
 pub mod wire;

@@ -84,6 +84,12 @@ fn describe(operation: &Entry, route: &Route, id: &str, input: &Value, output: O
         parameters
             .push(json!({"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}}));
     }
+    if let Some(protocols) = operation.socket {
+        parameters.push(json!({"name": "api_key", "in": "query", "schema": {"type": "string"},
+            "description": "The API key, where the client can't send it in a header."}));
+        parameters.push(json!({"name": "Sec-WebSocket-Protocol", "in": "header",
+            "schema": {"type": "string", "enum": protocols}}));
+    }
     if !parameters.is_empty() {
         described["parameters"] = parameters.into();
     }
@@ -113,21 +119,31 @@ fn without_names(input: &Value, path: &str) -> Value {
 
 fn responses(operation: &Entry, output: Option<&Value>) -> Value {
     let mut responses = Map::new();
-    let unknown = if operation.media_type == "application/json" { "object" } else { "string" };
-    let schema = output.cloned().unwrap_or_else(|| json!({"type": unknown}));
-    responses.insert(
-        operation.status.to_string(),
-        json!({"description": "Done.", "content": {operation.media_type: {"schema": schema}}}),
-    );
+    if operation.socket.is_some() {
+        responses.insert(operation.status.to_string(), json!({"description": "The connection is a WebSocket now."}));
+        responses
+            .insert("426".to_owned(), json!({"description": "No upgrade was asked for.", "content": error_content()}));
+    } else {
+        responses.insert(operation.status.to_string(), success(operation, output));
+    }
     let mut by_status: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
     for reason in COMMON_ERRORS.iter().chain(operation.errors) {
         by_status.entry(http_status(*reason)).or_default().push(reason.name());
     }
     for (status, names) in by_status {
-        let content = json!({"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}});
-        responses.insert(status.to_string(), json!({"description": names.join(", "), "content": content}));
+        responses.insert(status.to_string(), json!({"description": names.join(", "), "content": error_content()}));
     }
     Value::Object(responses)
+}
+
+fn success(operation: &Entry, output: Option<&Value>) -> Value {
+    let unknown = if operation.media_type == "application/json" { "object" } else { "string" };
+    let schema = output.cloned().unwrap_or_else(|| json!({"type": unknown}));
+    json!({"description": "Done.", "content": {operation.media_type: {"schema": schema}}})
+}
+
+fn error_content() -> Value {
+    json!({"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}})
 }
 
 fn error_schema() -> Value {

@@ -6,7 +6,7 @@
 //! ```
 //! Must not know: sockets, HTTP statuses of failures (`failure`), how an answer is framed.
 
-pub use crate::reply::{Document, EVENT_STREAM, Events, Follow, Json, Output, Pieces, Ready, Reply, Shown};
+pub use crate::reply::{Document, EVENT_STREAM, Events, Follow, Json, Output, Pieces, Ready, Reply, Shown, Socket};
 use crate::wire::{fields, json, query};
 use futures_util::future::LocalBoxFuture;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -138,6 +138,8 @@ pub struct Arguments<'a> {
     pub item: Option<(&'static str, &'a str)>,
     /// Of the header Last-Event-ID: where a reader of events left off.
     pub last_event_id: Option<&'a str>,
+    /// Of a WebSocket: the subprotocol that was agreed on.
+    pub protocol: Option<&'static str>,
     /// Where the input is.
     pub form: Form<'a>,
     /// Of the header Idempotency-Key.
@@ -181,6 +183,8 @@ pub struct Call<I> {
     sandbox: Option<SandboxId>,
     /// Of the header Last-Event-ID: where a reader of events left off.
     pub last_event_id: Option<String>,
+    /// Of a WebSocket: the subprotocol that was agreed on.
+    pub protocol: Option<&'static str>,
     /// Of the header Idempotency-Key.
     pub idempotency: Option<Idempotency>,
     /// The input, of the right shape; values are checked by the operation.
@@ -195,8 +199,8 @@ impl<I> Call<I> {
 
     /// The same call with its input in another form.
     pub fn try_map<J>(self, map: impl FnOnce(I) -> Result<J, Error>) -> Result<Call<J>, Error> {
-        let Call { sandbox, last_event_id, idempotency, input } = self;
-        Ok(Call { sandbox, last_event_id, idempotency, input: map(input)? })
+        let Call { sandbox, last_event_id, protocol, idempotency, input } = self;
+        Ok(Call { sandbox, last_event_id, protocol, idempotency, input: map(input)? })
     }
 }
 
@@ -220,6 +224,8 @@ pub trait Operation: 'static {
     const EFFECT: Effect;
     /// Who may call it.
     const ACCESS: Access = Access::Key;
+    /// Where its answer is a WebSocket, which is a GET with the status 101: the subprotocols that it knows.
+    const SOCKET: Option<&'static [&'static str]> = None;
     /// What becomes of it when its client goes.
     const ABANDONED: Abandoned = Abandoned::Finish;
     /// Its bounds.
@@ -250,6 +256,7 @@ pub struct Entry {
     pub tool: Option<Profile>,
     pub effect: Effect,
     pub access: Access,
+    pub socket: Option<&'static [&'static str]>,
     pub abandoned: Abandoned,
     pub limits: Limits,
     pub errors: &'static [Reason],
@@ -269,6 +276,7 @@ pub const fn entry<O: Operation>() -> Entry {
         tool: O::TOOL,
         effect: O::EFFECT,
         access: O::ACCESS,
+        socket: O::SOCKET,
         abandoned: O::ABANDONED,
         limits: O::LIMITS,
         errors: O::ERRORS,
@@ -279,10 +287,10 @@ pub const fn entry<O: Operation>() -> Entry {
 }
 
 async fn invoke<O: Operation>(shard: &Shard, arguments: Arguments<'_>) -> Result<Reply, Error> {
-    let Arguments { sandbox, item, last_event_id, form, idempotency } = arguments;
+    let Arguments { sandbox, item, last_event_id, protocol, form, idempotency } = arguments;
     let input = form.read::<O::Input>(item)?;
     let last_event_id = last_event_id.map(str::to_owned);
-    O::call(shard, Call { sandbox, last_event_id, idempotency, input }).await?.reply()
+    O::call(shard, Call { sandbox, last_event_id, protocol, idempotency, input }).await?.reply()
 }
 
 /// Reasons that every operation may answer with, because the edge, the mailboxes or the store do.

@@ -1,7 +1,8 @@
-//! What an operation answers: JSON in one piece or in many, a document, or events that go on.
+//! What an operation answers: JSON in one piece or in many, a document, events that go on, or a conversation.
 //!
 //! Must not know: how an answer is framed, which status it has.
 
+use crate::websocket::Conversation;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -19,6 +20,8 @@ pub enum Reply {
     Document(Document),
     /// Server-sent events, until they end or the client has gone.
     Events(Box<dyn Events>),
+    /// A WebSocket, until either side ends it.
+    Socket(Box<dyn Conversation>),
     /// Nothing: 204.
     NoContent,
 }
@@ -116,6 +119,19 @@ impl Output for Follow {
 
     fn reply(self) -> Result<Reply, Error> {
         Ok(self.0.map_or(Reply::NoContent, Reply::Events))
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Option<Schema> {
+        None
+    }
+}
+
+/// An answer as a WebSocket; its operation says so by `SOCKET`.
+pub struct Socket(pub Box<dyn Conversation>);
+
+impl Output for Socket {
+    fn reply(self) -> Result<Reply, Error> {
+        Ok(Reply::Socket(self.0))
     }
 
     fn schema(_: &mut SchemaGenerator) -> Option<Schema> {

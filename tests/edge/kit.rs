@@ -101,7 +101,8 @@ impl Drop for Server {
 
 pub struct Client {
     pub stream: TcpStream,
-    buffer: Vec<u8>,
+    /// Received, not yet looked at.
+    pub buffer: Vec<u8>,
 }
 
 #[derive(Debug, Clone)]
@@ -158,7 +159,8 @@ impl Client {
         Some(answer)
     }
 
-    fn more(&mut self) -> Option<()> {
+    /// Receives a piece; `None` at the end.
+    pub fn more(&mut self) -> Option<()> {
         let mut piece = [0; 65536];
         match self.stream.read(&mut piece) {
             Ok(0) => None,

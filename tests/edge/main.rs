@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod bodies;
+mod echo;
 mod events;
 mod framing;
 mod kit;
@@ -10,3 +11,5 @@ mod lifetimes;
 mod origins;
 mod routes;
 mod shard;
+mod websocket;
+mod websocket_frames;

@@ -45,6 +45,18 @@ pub(crate) const fields: &[&[u8]] = json;
 pub(crate) const base64_url: &[&[u8]] =
     &[b"AAYvQk1JAABhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYQ", b"Zg", b"Zm8", b"Zm9v", b"-_8", b"A", b"Zh"];
 
+/// Masked with zeros, so that a change of a byte is one of the payload: a text in fragments around a ping, binary, a close;
+/// lengths in 16 and 64 bits; what is refused.
+pub(crate) const websocket: &[&[u8]] = &[
+    b"\x01\x83\0\0\0\0a\xf0\x9f\x89\x82\0\0\0\0hi\x80\x83\0\0\0\0\x98\x80b\x82\x81\0\0\0\0\xff\x88\x85\0\0\0\0\x03\xe8bye",
+    b"\x82\xfe\x00\x03\0\0\0\0abc\x81\xff\0\0\0\0\0\0\0\x02\0\0\0\0ok",
+    b"\x82\xff\0\0\0\0\x40\0\0\0\0\0\0\0",
+    b"\x81\x82\x01\x02\x03\x04\xc1\xad",
+    b"\x02\x80\0\0\0\0\x00\x80\0\0\0\0\x00\x80\0\0\0\0\x80\x80\0\0\0\0",
+    b"\x88\x82\0\0\0\0\x03\xed",
+    b"\x88\x81\0\0\0\0\x03",
+];
+
 pub(crate) const grpc_frame: &[&[u8]] = &[
     &[0, 0, 0, 0, 4, 8, 1, 18, 0],
     &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0],

@@ -9,6 +9,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use workspace_core::config::Config;
 use workspace_proto::agent::{HelloRequest, RunEvent};
 use workspace_proto::grpc_frame;
+use workspace_server::websocket::codec::{Codec, Ended};
+use workspace_server::websocket::{Close, Message};
 use workspace_server::wire::chunked;
 use workspace_server::wire::head::{HEAD_BYTES_MAX, Progress, Scan};
 use workspace_server::wire::printed::{Encoding, Printed};
@@ -166,6 +168,42 @@ pub(crate) fn grpc_frame(input: &[u8]) {
     let one = std::iter::once;
     assert_eq!(messages::<HelloRequest>(&mut one(input)), messages::<HelloRequest>(&mut input.chunks(1)));
     assert_eq!(messages::<RunEvent>(&mut one(input)), messages::<RunEvent>(&mut input.chunks(1)));
+}
+
+/// Cut anywhere, the same messages, the same answers and the same end; never more of a message than was sent.
+pub(crate) fn websocket(input: &[u8]) {
+    let hear = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let (mut codec, mut rest, mut out) = (Codec::new(1000), BytesMut::new(), Vec::new());
+        let mut messages: Vec<Message> = Vec::new();
+        for piece in pieces {
+            rest.extend_from_slice(piece);
+            loop {
+                match codec.receive(&mut rest, &mut out) {
+                    Ok(Some(message)) => messages.push(message),
+                    Ok(None) => break,
+                    Err(ended) => return (messages, out, Some(ended)),
+                }
+            }
+            assert!(codec.held_bytes() <= 1000 && rest.len() <= input.len());
+        }
+        (messages, out, None)
+    };
+    let whole = hear(&mut std::iter::once(input));
+    assert_eq!(hear(&mut input.chunks(1)), whole);
+    assert_eq!(hear(&mut input.chunks(7)), whole);
+    let (messages, out, ended) = whole;
+    let bytes = messages.iter().map(|message| match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) => bytes.len(),
+    });
+    assert!(bytes.map(|bytes| bytes + 6).sum::<usize>() <= input.len());
+    match ended {
+        Some(Ended::Broken(Close { code, .. })) => {
+            assert!([1002, 1007, 1009].contains(&(code as u16)) && !out.is_empty())
+        }
+        Some(Ended::ByPeer) => assert!(!out.is_empty(), "a close is answered"),
+        None => {}
+    }
 }
 
 /// A record is read or refused, and what is read can be written and read again.

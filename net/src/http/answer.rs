@@ -3,6 +3,7 @@
 use super::clock::{Clock, RequestId};
 use crate::failure::Refusal;
 use crate::operation::{EVENT_STREAM, Reply};
+use crate::websocket::upgrade::{self, Upgrade};
 use serde::Serialize;
 
 /// More than a head takes in most answers.
@@ -35,6 +36,8 @@ pub(super) struct Frame<'a> {
     pub(super) old: bool,
     /// HEAD: all but the body.
     pub(super) head_only: bool,
+    /// What a 101 agrees to.
+    pub(super) upgrade: Option<Upgrade>,
 }
 
 #[derive(Serialize)]
@@ -78,7 +81,7 @@ pub(super) fn write_head(out: &mut Vec<u8>, clock: &Clock, answer: &Answer, fram
         Reply::Pieces(pieces) => (JSON, Some(pieces.bytes())),
         Reply::Document(document) => (document.media_type, Some(document.bytes.len() as u64)),
         Reply::Events(_) => (EVENT_STREAM, None),
-        Reply::NoContent => (JSON, Some(0)),
+        Reply::NoContent | Reply::Socket(_) => (JSON, Some(0)),
     };
     let copied = length.filter(|length| *length <= COPIED_BYTES_MAX as u64).unwrap_or(0);
     out.reserve(HEAD_BYTES + copied as usize);
@@ -86,7 +89,7 @@ pub(super) fn write_head(out: &mut Vec<u8>, clock: &Clock, answer: &Answer, fram
     out.extend_from_slice(b"x-content-type-options: nosniff\r\nvary: origin\r\ndate: ");
     out.extend_from_slice(&clock.date());
     field(out, b"\r\nx-request-id: ", frame.request_id.as_str());
-    if answer.status != 204 {
+    if !matches!(answer.status, 101 | 204) {
         field(out, b"content-type: ", media_type);
         match length {
             Some(length) => {
@@ -107,6 +110,10 @@ pub(super) fn write_head(out: &mut Vec<u8>, clock: &Clock, answer: &Answer, fram
     }
     match answer.status {
         401 => out.extend_from_slice(b"www-authenticate: Bearer\r\n"),
+        426 => {
+            out.extend_from_slice(b"upgrade: websocket\r\n");
+            field(out, b"sec-websocket-version: ", upgrade::VERSION);
+        }
         429 | 503 => out.extend_from_slice(b"retry-after: 1\r\n"),
         _ => {}
     }
@@ -125,11 +132,22 @@ pub(super) fn write_head(out: &mut Vec<u8>, clock: &Clock, answer: &Answer, fram
         }
     }
     match (frame.keep_alive, frame.old) {
+        _ if answer.status == 101 => write_upgrade(out, frame.upgrade.as_ref()),
         (false, _) => out.extend_from_slice(b"connection: close\r\n"),
         (true, true) => out.extend_from_slice(b"connection: keep-alive\r\n"),
+        (true, false) if answer.status == 426 => out.extend_from_slice(b"connection: upgrade\r\n"),
         (true, false) => {}
     }
     out.extend_from_slice(b"\r\n");
+}
+
+fn write_upgrade(out: &mut Vec<u8>, upgrade: Option<&Upgrade>) {
+    out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
+    let Some(upgrade) = upgrade else { return };
+    field(out, b"sec-websocket-accept: ", &upgrade.accept);
+    if let Some(protocol) = upgrade.protocol {
+        field(out, b"sec-websocket-protocol: ", protocol);
+    }
 }
 
 fn status_line(out: &mut Vec<u8>, status: u16) {

@@ -1,7 +1,8 @@
 //! Who is calling? API keys, compared so that time tells nothing about them, and never shown.
 //!
 //! Every key stands in a buffer of one size; a comparison reads all of it, for all keys, whatever it has seen.
-//! A key in the query is never read: queries end in logs, histories and Referer fields.
+//! A key in the query is read for a WebSocket only, because a browser's can send no header: queries end in logs,
+//! histories and Referer fields.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -70,10 +71,20 @@ impl ApiKeys {
         if self.0.is_empty() {
             return Ok(b"");
         }
-        presented(headers).filter(|key| self.has(key)).ok_or_else(|| {
+        presented(headers, None).filter(|key| self.has(key)).ok_or_else(|| {
             let message = "an API key is needed: send `Authorization: Bearer KEY` or `X-API-Key: KEY`";
             Error::new(Reason::Unauthenticated, message)
         })
+    }
+
+    /// Lets the caller of a WebSocket in, by a key of its head or of its query.
+    pub(super) fn socket_caller(&self, headers: &HeaderMap, query: Option<&str>) -> Result<(), Error> {
+        if self.0.is_empty() || presented(headers, query).is_some_and(|key| self.has(key)) {
+            return Ok(());
+        }
+        let message =
+            "an API key is needed: send `Authorization: Bearer KEY`, `X-API-Key: KEY`, or `?api_key=KEY` in the URL";
+        Err(Error::new(Reason::Unauthenticated, message))
     }
 
     fn has(&self, key: &[u8]) -> bool {
@@ -82,13 +93,14 @@ impl ApiKeys {
     }
 }
 
-/// The one key that a head presents; several that differ are none.
-fn presented(headers: &HeaderMap) -> Option<&[u8]> {
+/// The one key that a request presents; several that differ are none.
+fn presented<'h>(headers: &'h HeaderMap, query: Option<&'h str>) -> Option<&'h [u8]> {
     let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
         let (scheme, key) = value.as_bytes().split_first_chunk::<7>()?;
         scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
     });
-    let mut all = bearer.chain(headers.get_all("x-api-key").iter().map(|value| value.as_bytes()));
+    let own = headers.get_all("x-api-key").iter().map(|value| value.as_bytes());
+    let mut all = bearer.chain(own).chain(query.map(str::as_bytes));
     let first = all.next()?;
     all.all(|other| other == first).then_some(first)
 }
@@ -139,5 +151,19 @@ mod tests {
         }
         assert_eq!(format!("{:?}", ApiKeys::new(["secret"]).unwrap()), "1 keys");
         assert!(ApiKeys::default().caller(&HeaderMap::new()).is_ok());
+        assert!(ApiKeys::default().socket_caller(&HeaderMap::new(), None).is_ok());
+    }
+
+    #[test]
+    fn a_socket_may_bring_its_key_in_the_query() {
+        let keys = ApiKeys::new(["secret-1", "secret-2"]).unwrap();
+        let mut headers = HeaderMap::new();
+        assert!(keys.socket_caller(&headers, Some("secret-2")).is_ok());
+        for none in [None, Some(""), Some("secret-3")] {
+            assert!(keys.socket_caller(&headers, none).is_err(), "{none:?}");
+        }
+        headers.append("x-api-key", "secret-1".parse().unwrap());
+        assert!(keys.socket_caller(&headers, None).is_ok() && keys.socket_caller(&headers, Some("secret-1")).is_ok());
+        assert!(keys.socket_caller(&headers, Some("secret-2")).is_err(), "two keys that differ are none");
     }
 }

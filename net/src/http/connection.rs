@@ -13,9 +13,10 @@ use super::peers::Peer;
 use super::route::Found;
 use super::slot::Slot;
 use super::socket::{Gone, Wire};
-use super::{App, fields, origin, stream};
+use super::{App, BODIES_BYTES_MAX, fields, origin, stream};
 use crate::failure::Refusal;
 use crate::operation::{Abandoned, Access, Arguments, COMMON_ERRORS, Document, EVENT_STREAM, Entry, Form, Reply};
+use crate::websocket::{session, upgrade};
 use crate::wire::framing::{self, Framing};
 use crate::wire::head::{Bad, Progress, Scan};
 use bytes::{Buf, Bytes};
@@ -88,6 +89,7 @@ async fn exchange(app: &App, wire: &mut Wire<'_>) -> Next {
             keep_alive: framing.keep_alive,
             old: head.version == Version::HTTP_10,
             head_only: head.method == Method::HEAD,
+            upgrade: None,
         },
         started: Instant::now(),
         slot: None,
@@ -111,8 +113,8 @@ async fn exchange(app: &App, wire: &mut Wire<'_>) -> Next {
 
 async fn reply(app: &App, wire: &mut Wire<'_>, request: &mut Request<'_>, answer: Answer) -> Next {
     let (status, code) = (answer.status, answer.code);
-    let is_stream = matches!(answer.body, Reply::Events(_));
-    // Nothing follows events: their end is the connection's.
+    let is_stream = matches!(answer.body, Reply::Events(_) | Reply::Socket(_));
+    // Nothing follows events or a conversation: their end is the connection's.
     request.frame.keep_alive &= !is_stream;
     write_head(&mut wire.out, &app.clock, &answer, &request.frame);
     if !is_stream {
@@ -125,6 +127,11 @@ async fn reply(app: &App, wire: &mut Wire<'_>, request: &mut Request<'_>, answer
             log(request, if sent.is_ok() { status } else { CLIENT_LEFT }, code);
             sent
         }
+        Reply::Socket(conversation) => {
+            let sent = session::run(wire, conversation, socket_edge(app)).await;
+            log(request, if sent.is_ok() { status } else { CLIENT_LEFT }, code);
+            sent
+        }
         body => send_body(wire, body).await,
     };
     match sent {
@@ -134,9 +141,18 @@ async fn reply(app: &App, wire: &mut Wire<'_>, request: &mut Request<'_>, answer
     }
 }
 
+fn socket_edge(app: &App) -> session::Edge<'_> {
+    session::Edge {
+        heartbeat: app.settings.deadlines.heartbeat,
+        stop: app.peers.stop_told(),
+        held_bytes: &app.bodies_bytes,
+        held_bytes_max: BODIES_BYTES_MAX,
+    }
+}
+
 async fn send_body(wire: &mut Wire<'_>, body: Reply) -> Result<(), Gone> {
     match body {
-        Reply::NoContent | Reply::Events(_) => {}
+        Reply::NoContent | Reply::Events(_) | Reply::Socket(_) => {}
         Reply::Whole(bytes) | Reply::Document(Document { bytes, .. }) => match bytes.len() {
             0..=COPIED_BYTES_MAX => wire.out.extend_from_slice(&bytes),
             _ => wire.flush_with(&bytes).await?,
@@ -202,6 +218,7 @@ fn misframed(app: &App, wire: &mut Wire<'_>, bad: Bad, head_only: bool) -> Next 
         keep_alive: false,
         old: false,
         head_only,
+        upgrade: None,
     };
     let request = Request { entry: None, sandbox: None, frame, started: Instant::now(), slot: None };
     let answer = Answer::refusal(Refusal::request(bad.status, bad.message), &request.frame.request_id);
@@ -253,7 +270,8 @@ async fn answer<'h>(
     let idempotency = fields::idempotency(head, caller, &received).map_err(Refusal::from)?;
     request.slot = Some(Slot::take(app, entry, request.sandbox).map_err(Refusal::from)?);
     let last_event_id = fields::last_event_id(head)?;
-    let arguments = Arguments { sandbox: request.sandbox, item, last_event_id, form, idempotency };
+    let protocol = request.frame.upgrade.as_ref().and_then(|upgrade| upgrade.protocol);
+    let arguments = Arguments { sandbox: request.sandbox, item, last_event_id, protocol, form, idempotency };
     let future = (entry.invoke)(&app.shard, arguments);
     let body = run(wire, entry, future).await?.map_err(|error| checked(entry, error))?;
     let status = if matches!(body, Reply::NoContent) { 204 } else { entry.status };
@@ -277,12 +295,20 @@ fn admit<'h>(
             _ => Err(unknown_route()),
         };
     }
-    let open = matches!(&found, Found::Operation { entry, .. } if entry.access == Access::Open);
-    let caller = if open { &[][..] } else { app.settings.api_keys.caller(&head.headers)? };
+    let caller = match &found {
+        Found::Operation { entry, .. } if entry.access == Access::Open => &[][..],
+        Found::Operation { entry, .. } if entry.socket.is_some() && upgrade::is_asked(head) => {
+            app.settings.api_keys.socket_caller(&head.headers, upgrade::key_in_query(head).as_deref())?;
+            &[][..]
+        }
+        _ => app.settings.api_keys.caller(&head.headers)?,
+    };
     let (entry, names) = match found {
         // It would run the command, or follow the process, and show nothing of it.
-        Found::Operation { entry, .. } if head.method == Method::HEAD && entry.media_type == EVENT_STREAM => {
-            let message = "events have no HEAD; use GET";
+        Found::Operation { entry, .. }
+            if head.method == Method::HEAD && (entry.media_type == EVENT_STREAM || entry.socket.is_some()) =>
+        {
+            let message = "what goes on has no HEAD; use GET";
             return Err(Refusal { allow: Some("GET, OPTIONS".to_owned()), ..Refusal::request(405, message) });
         }
         Found::Operation { entry, names } => (entry, names),
@@ -298,6 +324,9 @@ fn admit<'h>(
         request.sandbox = Some(sandbox.ok_or_else(|| Error::new(Reason::SandboxNotFound, "no sandbox has this id"))?);
     }
     fields::media_type(head)?;
+    if let Some(protocols) = entry.socket {
+        request.frame.upgrade = Some(upgrade::read(head, framing, protocols)?);
+    }
     Ok(Admitted::Call { entry, caller, item: names.item })
 }
 

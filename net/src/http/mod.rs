@@ -22,7 +22,7 @@ mod origin;
 mod peers;
 mod route;
 mod slot;
-mod socket;
+pub(crate) mod socket;
 mod stream;
 
 pub use auth::ApiKeys;
@@ -54,7 +54,8 @@ pub struct Deadlines {
     pub idle: Duration,
     /// Without any progress of a write.
     pub write: Duration,
-    /// Between two signs of life of a stream of events that has nothing to tell.
+    /// Between two signs of life of a stream of events that has nothing to tell, and between two pings of a WebSocket;
+    /// a WebSocket's peer that is silent for two of them is dropped.
     pub heartbeat: Duration,
     /// From our last byte to the peer's end of stream.
     pub linger: Duration,

@@ -3,6 +3,7 @@
 use monoio::net::TcpStream;
 use rustix::net::{Shutdown, shutdown};
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -29,12 +30,26 @@ impl Peer {
 }
 
 /// All connections of a core.
-#[derive(Default)]
 pub(super) struct Peers {
     slots: RefCell<Vec<Option<Rc<Peer>>>>,
     free: RefCell<Vec<usize>>,
     count: Cell<usize>,
-    stopping: Cell<bool>,
+    /// Dropped when no connection may outlive its present request.
+    serving: RefCell<Option<flume::Sender<Infallible>>>,
+    stop: flume::Receiver<Infallible>,
+}
+
+impl Default for Peers {
+    fn default() -> Peers {
+        let (serving, stop) = flume::bounded(1);
+        Peers {
+            slots: RefCell::default(),
+            free: RefCell::default(),
+            count: Cell::new(0),
+            serving: RefCell::new(Some(serving)),
+            stop,
+        }
+    }
 }
 
 impl Peers {
@@ -44,7 +59,12 @@ impl Peers {
 
     /// True once no connection may outlive its present request.
     pub(super) fn stopping(&self) -> bool {
-        self.stopping.get()
+        self.stop.is_disconnected()
+    }
+
+    /// Disconnected from then on.
+    pub(super) fn stop_told(&self) -> flume::Receiver<Infallible> {
+        self.stop.clone()
     }
 
     /// Adds a connection; the slot must be given back by [`Peers::remove`].
@@ -84,7 +104,7 @@ impl Peers {
 
     /// Ends the idle ones now and the others after their present request.
     pub(super) fn stop(&self) {
-        self.stopping.set(true);
+        self.serving.replace(None);
         for peer in self.slots.borrow().iter().flatten().filter(|peer| peer.idle_since.get().is_some()) {
             peer.end_reads();
         }

@@ -31,7 +31,7 @@ thread_local! {
 
 /// Why no more bytes come or go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gone {
+pub(crate) enum Gone {
     /// End of stream, or reset.
     Left,
     /// The deadline passed.
@@ -39,12 +39,12 @@ pub(super) enum Gone {
 }
 
 /// A connection's bytes.
-pub(super) struct Wire<'a> {
+pub(crate) struct Wire<'a> {
     pub(super) peer: Rc<Peer>,
     /// Arrived, not yet used.
-    pub(super) input: BytesMut,
+    pub(crate) input: BytesMut,
     /// Answered, not yet sent.
-    pub(super) out: Vec<u8>,
+    pub(crate) out: Vec<u8>,
     timer: Pin<Box<Sleep>>,
     deadlines: &'a Deadlines,
 }
@@ -56,7 +56,7 @@ impl<'a> Wire<'a> {
     }
 
     /// Waits for bytes and appends them to the input.
-    pub(super) async fn fill(&mut self, deadline: Instant) -> Result<(), Gone> {
+    pub(crate) async fn fill(&mut self, deadline: Instant) -> Result<(), Gone> {
         loop {
             until(&mut self.timer, deadline, self.peer.stream.readable(false))
                 .await
@@ -72,8 +72,18 @@ impl<'a> Wire<'a> {
         }
     }
 
+    /// Appends what has arrived, without a wait; false where nothing has.
+    pub(crate) fn fill_at_once(&mut self) -> Result<bool, Gone> {
+        match receive(&self.peer, &mut self.input) {
+            Ok(0) => Err(Gone::Left),
+            Ok(_) => Ok(true),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
+            Err(_) => Err(Gone::Left),
+        }
+    }
+
     /// Sends all that was answered.
-    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
+    pub(crate) async fn flush(&mut self) -> Result<(), Gone> {
         if self.out.is_empty() {
             return Ok(());
         }
@@ -110,7 +120,7 @@ impl<'a> Wire<'a> {
     }
 
     /// Gives back what an idle connection does not need.
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
@@ -118,7 +128,7 @@ impl<'a> Wire<'a> {
     }
 
     /// Returns when the client has gone. Requests that it sends meanwhile are kept in the input.
-    pub(super) async fn left(&mut self) {
+    pub(crate) async fn left(&mut self) {
         loop {
             if self.input.len() >= AHEAD_BYTES_MAX {
                 // Readiness to read would be there all the time, so the hang-up is asked for.
