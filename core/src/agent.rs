@@ -6,11 +6,12 @@
 use crate::error::Error;
 use crate::id::SandboxId;
 use crate::process::{Event, Finished, Process};
+use crate::pty::{Pty, Seen, Size, Typed};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use workspace_proto::agent::{RunRequest, StartRequest};
+use workspace_proto::agent::{PtyOpenRequest, RunRequest, StartRequest};
 
 /// Makes links to agents.
 pub trait Connector {
@@ -55,6 +56,21 @@ pub trait Agent {
     /// Sends a signal, 1..=64, to a command and its descendants.
     fn signal(&self, pid: u32, signal: u32) -> LocalBoxFuture<'static, Result<(), Error>>;
 
+    /// Opens a terminal with a program on it. `PtyLimitExceeded` where the sandbox has as many as it may.
+    fn pty_open(&self, request: PtyOpenRequest) -> LocalBoxFuture<'static, Result<Pty, Error>>;
+
+    /// All that are open; ascending by id, at most `PTYS_MAX`.
+    fn ptys(&self) -> LocalBoxFuture<'static, Result<Vec<Pty>, Error>>;
+
+    /// Attaches a viewer. `PtyNotFound` where there is none (any more), `RateLimited` where there are enough viewers.
+    fn pty_view(&self, id: u64) -> LocalBoxFuture<'static, Result<Viewing, Error>>;
+
+    /// Gives one another size.
+    fn pty_resize(&self, id: u64, size: Size) -> LocalBoxFuture<'static, Result<(), Error>>;
+
+    /// Ends its program with all its descendants, and forgets it.
+    fn pty_close(&self, id: u64) -> LocalBoxFuture<'static, Result<(), Error>>;
+
     /// How many callers' processes are alive. At most `timeout_ms`.
     fn process_count(&self, timeout_ms: u64) -> LocalBoxFuture<'static, Result<u64, Error>>;
 
@@ -66,4 +82,27 @@ pub trait Agent {
 pub trait Follower {
     /// The next event; `None` behind the last. Dropping the future loses nothing.
     fn next(&mut self) -> LocalBoxFuture<'_, Result<Option<Event>, Error>>;
+}
+
+/// A viewer at a terminal. Dropping both ends takes it away.
+pub struct Viewing {
+    /// As it is now.
+    pub pty: Pty,
+    /// What it sees.
+    pub screen: Box<dyn Screen>,
+    /// What it types.
+    pub keys: Box<dyn Keys>,
+}
+
+/// Reads what a terminal shows, in order: first what is kept of the recent output.
+pub trait Screen {
+    /// The next piece; `None` behind the end. Dropping the future loses nothing. `RateLimited`: more was printed than is
+    /// kept for this viewer.
+    fn next(&mut self) -> LocalBoxFuture<'_, Result<Option<Seen>, Error>>;
+}
+
+/// Writes to a terminal, in order.
+pub trait Keys {
+    /// Waits until the agent has room for it. Dropping the future may leave half of it: the viewer must go then.
+    fn press(&mut self, typed: Typed) -> LocalBoxFuture<'_, Result<(), Error>>;
 }

@@ -15,6 +15,7 @@ mod fuzz;
 pub mod id;
 pub mod output;
 pub mod process;
+pub mod pty;
 pub mod runtime;
 pub mod sandbox;
 pub mod shard;

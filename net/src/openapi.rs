@@ -85,8 +85,8 @@ fn describe(operation: &Entry, route: &Route, id: &str, input: &Value, output: O
             .push(json!({"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}}));
     }
     if let Some(protocols) = operation.socket {
-        parameters.push(json!({"name": "api_key", "in": "query", "schema": {"type": "string"},
-            "description": "The API key, where the client can't send it in a header."}));
+        parameters.push(json!({"name": "api_key", "in": "query", "schema": {"type": "string",
+            "description": "The API key, where the client can't send it in a header."}}));
         parameters.push(json!({"name": "Sec-WebSocket-Protocol", "in": "header",
             "schema": {"type": "string", "enum": protocols}}));
     }

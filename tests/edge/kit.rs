@@ -1,6 +1,6 @@
 //! A server on a thread of its own, a client that speaks bytes, and operations that only tests need.
 
-use crate::shard::{Stored, shard};
+use crate::shard::{Machine, Stored, no_machine, shard};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -43,12 +43,17 @@ impl Server {
     }
 
     pub fn with(driver: Driver, settings: Settings, operations: &'static [Entry]) -> Server {
+        Server::on(no_machine, driver, settings, operations)
+    }
+
+    /// On a machine of its own, made on the server's thread.
+    pub fn on(machine: fn() -> Machine, driver: Driver, settings: Settings, operations: &'static [Entry]) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stopper, stop) = Stop::pair();
         let run = async move || {
             let stored = Stored::new();
-            let shard = shard(stored.store.clone()).await;
+            let shard = shard(stored.store.clone(), machine()).await;
             let app = Rc::new(App::with_operations(shard, settings, operations));
             serve(listener, app, stop).await.unwrap()
         };

@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+mod agent;
 mod bodies;
 mod echo;
 mod events;
@@ -11,5 +12,6 @@ mod lifetimes;
 mod origins;
 mod routes;
 mod shard;
+mod terminals;
 mod websocket;
 mod websocket_frames;

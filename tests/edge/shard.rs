@@ -43,8 +43,16 @@ impl Drop for Stored {
     }
 }
 
+/// A machine's runtime, and what reaches its agents.
+pub type Machine = (Rc<dyn Runtime>, Rc<dyn Connector>);
+
+/// Nothing can live on it.
+pub fn no_machine() -> Machine {
+    (Rc::new(NoRoom), Rc::new(NoRoom))
+}
+
 /// A shard over `store`; the thread's runtime must be running.
-pub async fn shard(store: Store) -> Shard {
+pub async fn shard(store: Store, (runtime, connector): Machine) -> Shard {
     store.put(record()).await.unwrap();
     let (peer, inbox) = mailbox(64);
     let settings = Settings {
@@ -54,7 +62,6 @@ pub async fn shard(store: Store) -> Shard {
         agent_timeout_ms: 1000,
         boot_id: String::new(),
     };
-    let (runtime, connector) = (Rc::new(NoRoom), Rc::new(NoRoom));
     let (trash, _) = flume::bounded(1);
     let usage = workspace_core::disk::Usage::start(&std::env::temp_dir()).unwrap();
     let blocks = Blocks::shared();

@@ -45,6 +45,13 @@ pub(crate) const fields: &[&[u8]] = json;
 pub(crate) const base64_url: &[&[u8]] =
     &[b"AAYvQk1JAABhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYQ", b"Zg", b"Zm8", b"Zm9v", b"-_8", b"A", b"Zh"];
 
+pub(crate) const terminal: &[&[u8]] = &[
+    br#"{"type":"input","data":"ls\r\u0003"}"#,
+    br#" {"type":"resize","cols":80,"rows":24,"later":{}}"#,
+    br#"{"type":"ping"}"#,
+    b"ls -la\r",
+];
+
 /// Masked with zeros, so that a change of a byte is one of the payload: a text in fragments around a ping, binary, a close;
 /// lengths in 16 and 64 bits; what is refused.
 pub(crate) const websocket: &[&[u8]] = &[

@@ -16,6 +16,7 @@ use workspace_server::wire::head::{HEAD_BYTES_MAX, Progress, Scan};
 use workspace_server::wire::printed::{Encoding, Printed};
 use workspace_server::wire::{
     base64, fields as wire_fields, framing as wire_framing, json as wire_json, query as wire_query,
+    terminal as wire_terminal,
 };
 
 /// Whole or byte by byte, the walk ends at the same place; and the decoder behind it takes no byte more or less.
@@ -168,6 +169,22 @@ pub(crate) fn grpc_frame(input: &[u8]) {
     let one = std::iter::once;
     assert_eq!(messages::<HelloRequest>(&mut one(input)), messages::<HelloRequest>(&mut input.chunks(1)));
     assert_eq!(messages::<RunEvent>(&mut one(input)), messages::<RunEvent>(&mut input.chunks(1)));
+}
+
+/// What is a control message is a JSON object, within the bounds; what is none is left alone.
+pub(crate) fn terminal(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let object = wire_json::parse(text.as_bytes()).ok().filter(serde_json::Value::is_object);
+    match wire_terminal::read(&text) {
+        Ok(wire_terminal::Control::Resize { cols, rows }) => {
+            assert!((1..=4096).contains(&cols) && (1..=4096).contains(&rows));
+            assert_eq!(object.unwrap()["cols"], cols);
+        }
+        Ok(wire_terminal::Control::Input(data)) => assert_eq!(object.unwrap()["data"], data),
+        Ok(wire_terminal::Control::Ping) => assert_eq!(object.unwrap()["type"], "ping"),
+        Err(wire_terminal::Wrong::Field(_)) => assert!(object.unwrap()["type"].is_string()),
+        Err(wire_terminal::Wrong::Unknown) => {}
+    }
 }
 
 /// Cut anywhere, the same messages, the same answers and the same end; never more of a message than was sent.

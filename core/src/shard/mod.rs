@@ -5,7 +5,7 @@
 //!   get list the store, read on this core: what it holds was committed before anybody was told
 //!   delete run  the owner's core: a plain call here, else one bounded message there and one answer back
 //! ```
-//! `drive.rs` is what the owner does with a life, `process.rs` with commands; `recover.rs` what a start finds; `blocks.rs` who has which host ids.
+//! `drive.rs` is what the owner does with a life, `process.rs` with commands, `pty.rs` with terminals; `recover.rs` what a start finds; `blocks.rs` who has which host ids.
 
 mod blocks;
 mod command;
@@ -14,12 +14,14 @@ mod drive;
 pub mod mailbox;
 mod pool;
 mod process;
+mod pty;
 mod record;
 mod recover;
 mod slot;
 
 pub use blocks::Blocks;
 pub use process::Follow;
+pub use pty::Viewer;
 pub use recover::Recovery;
 
 use crate::agent::Connector;

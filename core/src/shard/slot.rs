@@ -37,6 +37,8 @@ pub(super) struct Slot {
     pub(super) running: Cell<u32>,
     /// Its disk use is looked at.
     pub(super) watched: Cell<bool>,
+    /// The highest id of a terminal that was seen.
+    pub(super) ptys_known: Cell<u64>,
     /// A word for each command that must end for want of space.
     pub(super) full: (flume::Sender<()>, flume::Receiver<()>),
     /// Why its first process ended; the sender is dropped when that is told.
@@ -59,6 +61,7 @@ impl Slot {
             adopted: Cell::new(false),
             running: Cell::new(0),
             watched: Cell::new(false),
+            ptys_known: Cell::new(0),
             full: flume::bounded(COMMANDS_MAX),
             ended: (RefCell::new(Some(alive)), ended),
             why: RefCell::default(),

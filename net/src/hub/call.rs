@@ -20,6 +20,16 @@ pub(super) async fn open_stream<M: Message>(
     path: &'static str,
     message: &M,
 ) -> Result<ResponseFuture, Error> {
+    let (response, mut stream) = begin(requests, path).await?;
+    send(&mut stream, grpc_frame::encode(message), End::Close).await?;
+    Ok(response)
+}
+
+/// Begins a call whose messages are still to be sent.
+pub(super) async fn begin(
+    requests: SendRequest<Bytes>,
+    path: &'static str,
+) -> Result<(ResponseFuture, SendStream<Bytes>), Error> {
     let mut requests = requests.ready().await.map_err(lost)?;
     let mut request = Request::new(());
     *request.method_mut() = Method::POST;
@@ -28,12 +38,20 @@ pub(super) async fn open_stream<M: Message>(
     let headers = request.headers_mut();
     headers.insert("te", http::HeaderValue::from_static("trailers"));
     headers.insert("content-type", http::HeaderValue::from_static("application/grpc"));
-    let (response, stream) = requests.send_request(request, false).map_err(lost)?;
-    send_all(stream, grpc_frame::encode(message)).await?;
-    Ok(response)
+    requests.send_request(request, false).map_err(lost)
 }
 
-async fn send_all(mut stream: SendStream<Bytes>, mut bytes: Bytes) -> Result<(), Error> {
+/// What becomes of our side of a stream behind some bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// More may follow.
+    Open,
+    /// They were the last.
+    Close,
+}
+
+/// Sends bytes as far as the agent's window goes, waiting for it.
+pub(super) async fn send(stream: &mut SendStream<Bytes>, mut bytes: Bytes, end: End) -> Result<(), Error> {
     while !bytes.is_empty() {
         stream.reserve_capacity(bytes.len());
         let room = match std::future::poll_fn(|cx| stream.poll_capacity(cx)).await {
@@ -43,7 +61,7 @@ async fn send_all(mut stream: SendStream<Bytes>, mut bytes: Bytes) -> Result<(),
         };
         if room > 0 {
             let piece = bytes.split_to(room);
-            stream.send_data(piece, bytes.is_empty()).map_err(lost)?;
+            stream.send_data(piece, end == End::Close && bytes.is_empty()).map_err(lost)?;
         }
     }
     Ok(())
@@ -156,6 +174,36 @@ fn refused(path: &str, status: Option<u32>) -> Error {
         }
         (method::ATTACH, Some(11)) => {
             Error::new(Reason::InvalidParameter, "cursor: the process has not printed as much").details("cursor")
+        }
+        (method::PTY_OPEN, Some(5)) => Error::new(
+            Reason::InvalidParameter,
+            "command: the program, or its working directory, was not found in the sandbox",
+        )
+        .details("command"),
+        (method::PTY_OPEN, Some(8)) => Error::new(
+            Reason::PtyLimitExceeded,
+            "this sandbox has as many terminals as it may; DELETE one that is not used",
+        ),
+        (method::PTY_OPEN, Some(9)) => Error::new(
+            Reason::InvalidParameter,
+            "command: the program can't be executed, or not as root: a server with one id for each sandbox has no root in it",
+        )
+        .details("command"),
+        (method::PTY_OPEN, Some(11)) => {
+            Error::new(Reason::ProcessExecutionFailed, "the program's arguments and environment are longer than a process may have")
+        }
+        (method::PTY_OPEN, Some(14)) => Error::new(
+            Reason::ProcessExecutionFailed,
+            "no terminal could be made: something inside the sandbox stopped what makes them",
+        ),
+        (method::PTY_ATTACH | method::PTY_RESIZE | method::PTY_CLOSE, Some(5)) => {
+            Error::new(Reason::PtyNotFound, "no terminal has this id; GET …/pty lists those that are open")
+        }
+        (method::PTY_ATTACH, Some(8)) => {
+            Error::new(Reason::RateLimited, "this sandbox has as many viewers of terminals as it may; disconnect one")
+        }
+        (method::PTY_ATTACH, Some(11)) => {
+            Error::new(Reason::RateLimited, "more was printed than is kept for this viewer; connect again")
         }
         (_, Some(5)) => Error::new(
             Reason::ProcessNotFound,

@@ -4,7 +4,7 @@
 //! given back, also of frames that are dropped: a stream that is not drained would stall all others.
 
 use super::call::{lost, nonsense, unary, within};
-use super::{follow, process, run};
+use super::{follow, process, pty, run};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -14,12 +14,14 @@ use monoio::net::UnixStream;
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use workspace_core::agent::{Agent, Connector, Follower};
+use workspace_core::agent::{Agent, Connector, Follower, Viewing};
 use workspace_core::process::{Finished, Process};
+use workspace_core::pty::{Pty, Size};
 use workspace_core::{Error, SandboxId};
 use workspace_proto::agent::{
-    HelloReply, HelloRequest, InputReply, InputRequest, ListReply, ListRequest, ProcessRequest, RunRequest,
-    SignalReply, SignalRequest, StartRequest,
+    HelloReply, HelloRequest, InputReply, InputRequest, ListReply, ListRequest, ProcessRequest, PtyCloseReply,
+    PtyCloseRequest, PtyListRequest, PtyOpenRequest, PtyResizeReply, PtyResizeRequest, RunRequest, SignalReply,
+    SignalRequest, StartRequest,
 };
 use workspace_proto::{Message, PROTOCOL, method};
 
@@ -149,6 +151,28 @@ impl Agent for Link {
 
     fn signal(&self, pid: u32, signal: u32) -> LocalBoxFuture<'static, Result<(), Error>> {
         self.asked(method::SIGNAL, SignalRequest { pid, signal }, |_: SignalReply| Ok(()))
+    }
+
+    fn pty_open(&self, request: PtyOpenRequest) -> LocalBoxFuture<'static, Result<Pty, Error>> {
+        self.asked(method::PTY_OPEN, request, pty::from_wire)
+    }
+
+    fn ptys(&self) -> LocalBoxFuture<'static, Result<Vec<Pty>, Error>> {
+        self.asked(method::PTY_LIST, PtyListRequest {}, pty::list_from_wire)
+    }
+
+    fn pty_view(&self, id: u64) -> LocalBoxFuture<'static, Result<Viewing, Error>> {
+        let (requests, patience_ms) = (self.requests.clone(), self.patience_ms);
+        async move { within(patience_ms, pty::view(requests, id)).await }.boxed_local()
+    }
+
+    fn pty_resize(&self, id: u64, size: Size) -> LocalBoxFuture<'static, Result<(), Error>> {
+        let request = PtyResizeRequest { id, size: Some(pty::size_to_wire(size)) };
+        self.asked(method::PTY_RESIZE, request, |_: PtyResizeReply| Ok(()))
+    }
+
+    fn pty_close(&self, id: u64) -> LocalBoxFuture<'static, Result<(), Error>> {
+        self.asked(method::PTY_CLOSE, PtyCloseRequest { id }, |_: PtyCloseReply| Ok(()))
     }
 
     fn process_count(&self, timeout_ms: u64) -> LocalBoxFuture<'static, Result<u64, Error>> {

@@ -1,7 +1,7 @@
 //! THE list: everything that callers can ask for. Routes, documents, tools and metrics are derived from it.
 //!
 //! Operations never import each other; what two of them take or check in the same way stands in `bounds`, `command`,
-//! `pid` and `signal`.
+//! `pid` and `signal`; `terminal` is the other side of a terminal's WebSocket.
 
 mod bounds;
 mod command;
@@ -9,9 +9,11 @@ mod pid;
 mod process;
 mod process_start;
 mod process_stream;
+mod pty;
 mod sandbox;
 mod server;
 mod signal;
+mod terminal;
 
 use crate::operation::{Entry, entry};
 
@@ -39,6 +41,11 @@ operations![
     process_start::ProcessWait,
     process_start::ProcessStdin,
     process_start::ProcessKill,
+    pty::PtyCreate,
+    pty::PtyList,
+    pty::PtyConnect,
+    pty::PtyResize,
+    pty::PtyDelete,
 ];
 
 #[cfg(test)]
@@ -60,6 +67,8 @@ mod tests {
                 let shape = (route.method.name(), route.path.replace("{id}", "{}").replace("{pid}", "{}"));
                 assert!(!routes.contains(&shape), "{shape:?} is there twice");
                 routes.push(shape);
+                let is_get = route.method == crate::operation::Method::Get;
+                assert!(operation.socket.is_none() || (is_get && operation.status == 101), "{}", operation.name);
             }
         }
     }

@@ -11,3 +11,4 @@ pub mod json;
 pub mod printed;
 pub mod query;
 pub mod sse;
+pub mod terminal;
