@@ -3,7 +3,7 @@
 //! Schemas are those of the types that are decoded and encoded; nothing is written by hand twice.
 
 use crate::failure::http_status;
-use crate::operation::{COMMON_ERRORS, Entry, Method, Route};
+use crate::operation::{Access, COMMON_ERRORS, Entry, Method, Route};
 use crate::operations::OPERATIONS;
 use bytes::Bytes;
 use schemars::generate::SchemaSettings;
@@ -87,7 +87,7 @@ fn describe(operation: &Entry, route: &Route, id: &str, input: &Value, output: O
     if !parameters.is_empty() {
         described["parameters"] = parameters.into();
     }
-    if operation.access == crate::operation::Access::Open {
+    if operation.access == Access::Open {
         described["security"] = json!([]);
     }
     described
@@ -124,7 +124,12 @@ fn responses(operation: &Entry, output: Option<&Value>) -> Value {
         by_status.entry(http_status(*reason)).or_default().push(reason.name());
     }
     for (status, names) in by_status {
-        let content = json!({"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}});
+        let content = match operation.access {
+            Access::KeyOrPage => json!({operation.media_type: {"schema": {"type": unknown}}}),
+            Access::Key | Access::Open => {
+                json!({"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}})
+            }
+        };
         responses.insert(status.to_string(), json!({"description": names.join(", "), "content": content}));
     }
     Value::Object(responses)

@@ -106,6 +106,9 @@ pub enum Access {
     Key,
     /// Everyone.
     Open,
+    /// As `Key`, for a browser that cannot send one with an address: every refusal has the answer as its body. So the
+    /// answer is one that holds no secret and needs neither a sandbox nor an input.
+    KeyOrPage,
 }
 
 /// What becomes of a call whose client went away.

@@ -230,7 +230,10 @@ async fn answer<'h>(
         Ok(admitted) => admitted,
         Err(refusal) => {
             request.frame.keep_alive &= body::drain(app, wire, framing).await;
-            return Err(refusal.into());
+            return match page_instead(app, head).await {
+                Some(page) => Ok(Answer::page(refusal, page)),
+                None => Err(refusal.into()),
+            };
         }
     };
     let (entry, caller, item) = match admitted {
@@ -256,7 +259,11 @@ async fn answer<'h>(
     let arguments = Arguments { sandbox: request.sandbox, item, last_event_id, form, idempotency };
     let future = (entry.invoke)(&app.shard, arguments);
     let body = run(wire, entry, future).await?.map_err(|error| checked(entry, error))?;
-    let status = if matches!(body, Reply::NoContent) { 204 } else { entry.status };
+    let status = match &body {
+        Reply::NoContent => 204,
+        Reply::Document(Document { status: Some(status), .. }) => *status,
+        _ => entry.status,
+    };
     Ok(Answer { status, body, allow: None, code: 0 })
 }
 
@@ -299,6 +306,17 @@ fn admit<'h>(
     }
     fields::media_type(head)?;
     Ok(Admitted::Call { entry, caller, item: names.item })
+}
+
+/// What a refused browser is shown, where the route has a page.
+async fn page_instead(app: &App, head: &Parts) -> Option<Reply> {
+    let Found::Operation { entry, .. } = app.router.find(&head.method, head.uri.path()) else { return None };
+    if entry.access != Access::KeyOrPage {
+        return None;
+    }
+    let nothing =
+        Arguments { sandbox: None, item: None, last_event_id: None, form: Form::Query(""), idempotency: None };
+    (entry.invoke)(&app.shard, nothing).await.ok()
 }
 
 fn unknown_route() -> Refusal {

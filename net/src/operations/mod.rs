@@ -12,6 +12,7 @@ mod process_stream;
 mod sandbox;
 mod server;
 mod signal;
+mod terminal_page;
 
 use crate::operation::{Entry, entry};
 
@@ -39,6 +40,7 @@ operations![
     process_start::ProcessWait,
     process_start::ProcessStdin,
     process_start::ProcessKill,
+    terminal_page::TerminalPage,
 ];
 
 #[cfg(test)]
