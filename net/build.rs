@@ -1,6 +1,7 @@
-//! Builds the static agent that the server carries inside, with its own profile and target directory.
+//! Builds the static agent that the server carries inside, with its own profile and target directory, and takes in the
+//! terminal page where it has been built.
 //!
-//! Prefers the musl target when its standard library is in the sysroot (an agent then starts in 81 µs instead of
+//! Of the agent it prefers the musl target when its standard library is in the sysroot (an agent then starts in 81 µs instead of
 //! 850, see docs/decisions/0006); else links glibc statically; else stops and names the missing package.
 
 use std::env;
@@ -13,6 +14,7 @@ fn main() {
     }
     let arch = required("CARGO_CFG_TARGET_ARCH");
     let out = PathBuf::from(required("OUT_DIR"));
+    take_terminal_page(&out);
     let rustc = required("RUSTC");
     let musl = format!("{arch}-unknown-linux-musl");
     let (target, flags) = if has_std(&rustc, &musl) {
@@ -44,6 +46,39 @@ fn main() {
     }
     let built = target_dir.join(&target).join("agent").join("workspace-agent");
     copy(&built, &out.join("workspace-agent"));
+}
+
+/// The page with the header fields that it needs, or what says how to build it. npm is not asked for here, so that a
+/// machine without it builds the server all the same.
+fn take_terminal_page(out: &Path) {
+    let built = Path::new("terminal/dist/terminal.html");
+    let exists = built.is_file();
+    // A path that does not exist would run this at every build; the folder changes when the page appears in it.
+    let watched = if exists { built } else { Path::new("terminal") };
+    println!("cargo:rerun-if-changed={}", watched.display());
+    println!("cargo:rustc-check-cfg=cfg(terminal_page)");
+    if exists {
+        println!("cargo:rustc-cfg=terminal_page");
+    }
+    let page = if exists { built } else { Path::new("terminal/missing.html") };
+    let text = std::fs::read_to_string(page).unwrap_or_else(|e| stop(&format!("{}: {e}", page.display())));
+    let policy = text.split_once("http-equiv=\"Content-Security-Policy\" content=\"");
+    let Some((policy, _)) = policy.and_then(|(_, rest)| rest.split_once('"')) else {
+        stop(&format!("{} has no policy: run `npm run build` in net/terminal again", page.display()))
+    };
+    let headers = format!(
+        "content-security-policy: {policy}; frame-ancestors 'none'\r\n\
+         referrer-policy: no-referrer\r\n\
+         cache-control: no-store\r\n"
+    );
+    write(&out.join("terminal.html"), &text);
+    write(&out.join("terminal.headers"), &headers);
+}
+
+fn write(path: &Path, text: &str) {
+    if let Err(error) = std::fs::write(path, text) {
+        stop(&format!("{} could not be written: {error}", path.display()));
+    }
 }
 
 fn required(name: &str) -> String {

@@ -35,10 +35,10 @@ macro_rules! rules {
 
 rules! {
     every_file_answers_a_question = source::heads,
-        broken by [("core/src/a.rs", "fn a() {}\n"), ("core/src/a.rs", "// plain\n")],
-        kept by [("core/src/a.rs", "//! What?\n"), ("net/src/sys/a.rs", "#![allow(unsafe_code)]\n//! What?\n")];
+        broken by [("core/src/a.rs", "fn a() {}\n"), ("core/src/a.rs", "// plain\n"), ("net/terminal/src/a.ts", "import \"b\";\n")],
+        kept by [("core/src/a.rs", "//! What?\n"), ("net/terminal/build.js", "// What?\n"), ("net/src/sys/a.rs", "#![allow(unsafe_code)]\n//! What?\n")];
     files_are_short = source::lengths,
-        broken by [("core/src/a.rs", &"//! a\n".repeat(401))],
+        broken by [("core/src/a.rs", &"//! a\n".repeat(401)), ("net/terminal/src/page.css", &"a\n".repeat(401))],
         kept by [("core/src/a.rs", &"//! a\n".repeat(400)), ("core/src/a.rs", &("//! Long because: one table.\n".to_owned() + &"//! a\n".repeat(400)))];
     unsafe_lives_in_sys = source::unsafe_homes,
         broken by [("core/src/a.rs", "fn a() { unsafe { b() } }"), ("core/src/a.rs", "#![allow(unsafe_code)]"), ("core/src/sysx/a.rs", "unsafe fn a() {}")],
@@ -47,7 +47,7 @@ rules! {
         broken by [("a/src/a.rs", "fn a() { todo!() }"), ("a/src/a.rs", "dbg!(1);"), ("a/src/a.rs", "unimplemented!()"), ("a/src/a.rs", "#[ignore]\n#[test]"), ("a/src/a.rs", "#[ignore = \"slow\"]")],
         kept by [("a/src/a.rs", "// todo! is refused\nlet a = \"dbg!\";")];
     names_say_what = source::names,
-        broken by [("core/src/utils.rs", ""), ("core/src/common/mod.rs", ""), ("core/src/a.rs", "pub struct PoolManager;"), ("core/src/a.rs", "mod helpers {}"), ("core/src/a.rs", "enum MiscKind {}")],
+        broken by [("core/src/utils.rs", ""), ("core/src/common/mod.rs", ""), ("core/src/a.rs", "pub struct PoolManager;"), ("core/src/a.rs", "mod helpers {}"), ("core/src/a.rs", "enum MiscKind {}"), ("net/terminal/src/utils.ts", "")],
         kept by [("core/src/pool.rs", "struct Pool; impl Service<Request> for Pool {}")];
     simulated_code_has_no_clock = source::simulated,
         broken by [("core/src/sandbox/state.rs", "let now = Instant::now();"), ("proto/src/link.rs", "use std::collections::HashMap;"), ("core/src/sandbox/deadlines.rs", "std::thread::sleep(d);")],
@@ -87,7 +87,7 @@ rules! {
         broken by [("core/src/shard/drive.rs", "use docker_api::Docker;")],
         kept by [("core/src/runtime/docker/image.rs", "use docker_api::Docker;")];
     lock_file_is_kept = text::lock_file,
-        broken by [(".gitignore", "Cargo.lock\n"), ("Cargo.lock", "source = \"git+https://example.org/a#1\"\n"), ("Cargo.toml", "[workspace]")],
+        broken by [(".gitignore", "Cargo.lock\n"), ("Cargo.lock", "source = \"git+https://example.org/a#1\"\n"), ("Cargo.toml", "[workspace]"), ("a/package-lock.json", "  \"resolved\": \"b\""), ("a/package.json", "{}")],
         kept by [("Cargo.lock", "name = \"a\"\n")];
     no_registry_host_is_named = text::hosts,
         broken by [("docs/a.md", &format!("see https://{}/simple", text::host("pypi", "org"))), (".cargo/config.toml", "[source.mirror]\nregistry = \"x\"")],

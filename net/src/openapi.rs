@@ -3,7 +3,7 @@
 //! Schemas are those of the types that are decoded and encoded; nothing is written by hand twice.
 
 use crate::failure::http_status;
-use crate::operation::{COMMON_ERRORS, Entry, Method, Route};
+use crate::operation::{Access, COMMON_ERRORS, Entry, Method, Route};
 use crate::operations::OPERATIONS;
 use bytes::Bytes;
 use schemars::generate::SchemaSettings;
@@ -93,7 +93,7 @@ fn describe(operation: &Entry, route: &Route, id: &str, input: &Value, output: O
     if !parameters.is_empty() {
         described["parameters"] = parameters.into();
     }
-    if operation.access == crate::operation::Access::Open {
+    if operation.access == Access::Open {
         described["security"] = json!([]);
     }
     described
@@ -131,7 +131,11 @@ fn responses(operation: &Entry, output: Option<&Value>) -> Value {
         by_status.entry(http_status(*reason)).or_default().push(reason.name());
     }
     for (status, names) in by_status {
-        responses.insert(status.to_string(), json!({"description": names.join(", "), "content": error_content()}));
+        let content = match operation.access {
+            Access::KeyOrPage => json!({operation.media_type: {"schema": {"type": "string"}}}),
+            Access::Key | Access::Open => error_content(),
+        };
+        responses.insert(status.to_string(), json!({"description": names.join(", "), "content": content}));
     }
     Value::Object(responses)
 }

@@ -106,6 +106,9 @@ pub enum Access {
     Key,
     /// Everyone.
     Open,
+    /// As `Key`, for a browser that cannot send one with an address: every refusal has the answer as its body. So the
+    /// answer is one that holds no secret and needs neither a sandbox nor an input.
+    KeyOrPage,
 }
 
 /// What becomes of a call whose client went away.
@@ -144,6 +147,14 @@ pub struct Arguments<'a> {
     pub form: Form<'a>,
     /// Of the header Idempotency-Key.
     pub idempotency: Option<Idempotency>,
+}
+
+impl Arguments<'_> {
+    /// Of a call that says nothing.
+    pub fn nothing() -> Arguments<'static> {
+        let form = Form::Query("");
+        Arguments { sandbox: None, item: None, last_event_id: None, protocol: None, form, idempotency: None }
+    }
 }
 
 /// Where an input is read from.

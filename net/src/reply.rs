@@ -29,6 +29,8 @@ pub enum Reply {
 /// A body that is not JSON.
 #[derive(Debug, Clone)]
 pub struct Document {
+    /// Instead of the operation's.
+    pub status: Option<u16>,
     /// Content-Type.
     pub media_type: &'static str,
     /// More header fields, each a line with its CRLF.

@@ -37,6 +37,7 @@ fn a_foreign_page_has_no_effect() {
         "https://evil.example",
         "null",
         "http://localhost.evil",
+        "http://localhost:1",
         "http://127.0.0.1:1",
         "http://app.example",
         "https://app.example.evil",
@@ -58,6 +59,19 @@ fn a_foreign_page_has_no_effect() {
         assert_eq!(server.ask(health("localhost", &format!("Sec-Fetch-Site: {site}\r\n"))).0.code(), 1007, "{site}");
     }
     assert_eq!(server.ask(health("localhost", "Sec-Fetch-Site: none\r\n")).0.status, 200);
+}
+
+#[test]
+fn a_page_of_ours_may_call() {
+    let server = server();
+    let ask = |host: &str, origin: &str| {
+        let fields = format!("Host: {host}\r\nOrigin: {origin}\r\nSec-Fetch-Site: same-origin");
+        server.ask(post("/api/v1/sandboxes", "{}").replace("Host: a", &fields)).0
+    };
+    let answer = ask("localhost:8080", "http://localhost:8080");
+    assert_eq!((answer.status, answer.field("access-control-allow-origin")), (503, None));
+    assert_eq!(ask("localhost:8080", "http://localhost:8081").code(), 1007);
+    assert_eq!(ask("evil.example", "http://evil.example").code(), 1007);
 }
 
 #[test]

@@ -33,7 +33,9 @@ fn all_but_health_refuse_a_missing_key() {
             ] {
                 let answer = ask(fields, query);
                 assert_eq!(answer.status == 401, !open, "{path} {fields}{query}");
-                if !open {
+                if operation.access == Access::KeyOrPage {
+                    assert_eq!(answer.field("content-type"), Some("text/html; charset=utf-8"), "{path}");
+                } else if !open {
                     assert_eq!((answer.code(), answer.field("www-authenticate")), (1005, Some("Bearer")), "{path}");
                     assert!(!answer.head.contains("k-1") && !String::from_utf8_lossy(&answer.body).contains("k-1"));
                 }
@@ -44,6 +46,40 @@ fn all_but_health_refuse_a_missing_key() {
         }
     }
     assert_eq!(server.ask(get("/nowhere")).0.status, 401, "a stranger learns nothing of routes");
+}
+
+/// A browser cannot send a key with an address: what it gets holds no secret, and asks.
+#[test]
+fn the_page_comes_with_every_refusal() {
+    let server = keyed();
+    let open = Server::product(Settings { loopback: true, ..Settings::default() });
+    let fields = |answer: &crate::kit::Answer| {
+        let names =
+            ["content-type", "content-security-policy", "referrer-policy", "cache-control", "x-content-type-options"];
+        names.map(|name| answer.field(name).unwrap_or_else(|| panic!("{name}: {}", answer.head)).to_owned())
+    };
+    let path = format!("/terminal/{NOWHERE}");
+    let page = open.ask(get(&path).replace("Host: a", "Host: localhost")).0;
+    assert!(page.status == 200 || page.status == 501, "{}", page.head);
+    let [media_type, policy, referrer, cache, _] = fields(&page);
+    assert_eq!((&*media_type, &*referrer, &*cache), ("text/html; charset=utf-8", "no-referrer", "no-store"));
+    for part in ["default-src 'none'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"] {
+        assert!(policy.split("; ").any(|p| p == part), "{part}: {policy}");
+    }
+    assert!(!policy.contains("script-src 'unsafe") && !policy.contains("http"), "{policy}");
+    let foreign = get(&path).replace("Host: a", "Host: localhost\r\nSec-Fetch-Site: cross-site");
+    for (status, answer) in [
+        (401, server.ask(get(&path)).0),
+        (401, server.ask(get("/terminal/x")).0),
+        (401, server.ask(get(&format!("{path}?api_key=k-123"))).0),
+        (404, open.ask(get("/terminal/x").replace("Host: a", "Host: localhost")).0),
+        (403, open.ask(foreign).0),
+        (403, open.ask(get(&path)).0),
+    ] {
+        assert_eq!((answer.status, fields(&answer), &answer.body), (status, fields(&page), &page.body));
+    }
+    assert_eq!(server.ask(get("/terminal")).0.code(), 1005);
+    assert_eq!(open.ask(post(&path, "{}").replace("Host: a", "Host: localhost")).0.code(), 1001);
 }
 
 #[test]

@@ -156,7 +156,7 @@ fn a_foreign_page_gets_no_socket() {
         for origin in [
             "https://evil.example",
             "null",
-            "http://localhost",
+            "http://localhost:81",
             "http://localhost.evil",
             "http://app.example",
             "https://app.example.evil",

@@ -4,12 +4,14 @@
 //! turn::shared/heavy/alone   who may run beside whom
 //! Server::builder().start()  the program on a port and data directory of its own; Drop ends it and counts what is left
 //! server.request(…)          HTTP by hand: nothing between the test and the bytes
+//! Browser::start(&server)    a real browser, by what people see in it
 //! Host::of(&server)          what of this server the host can see: processes, cgroups, mounts, namespaces, files
 //! ```
 //! It knows the program by its documented surface alone: routes, variables, the file `http.address`, its children in /proc.
 
 #![allow(dead_code, unused_imports, reason = "each test program uses its own part of the kit")]
 
+mod browser;
 mod cgroup;
 mod client;
 mod ending;
@@ -22,6 +24,7 @@ pub(crate) mod turn;
 mod unit;
 mod wait;
 
+pub(crate) use browser::Browser;
 pub(crate) use client::{Client, Response};
 pub(crate) use host::Host;
 pub(crate) use process::{Process, descendants, processes};

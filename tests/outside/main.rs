@@ -20,5 +20,6 @@ mod shutdown;
 mod spine;
 mod storm;
 mod stuck;
+mod terminal;
 mod wire;
 mod workload;

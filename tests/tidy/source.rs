@@ -17,16 +17,22 @@ const SIMULATED: &[&str] = &[
 
 /// The first line that is not an attribute is the file's question.
 pub(crate) fn heads(tree: &Tree) -> Vec<String> {
-    let headless = |f: &&File| !f.text.lines().find(|l| !l.starts_with("#![")).is_some_and(|l| l.starts_with("//!"));
-    let all = tree.files.iter().filter(|f| f.path.ends_with(".rs"));
-    all.filter(headless).map(|f| format!("{}:1: begin with `//!` and the question this file answers", f.path)).collect()
+    let mark = |f: &File| match f.path.rsplit_once('.').map(|(_, end)| end) {
+        Some("rs") => Some("//!"),
+        Some("ts" | "js") => Some("// "),
+        _ => None,
+    };
+    let headless =
+        |(f, mark): &(&File, &str)| !f.text.lines().find(|l| !l.starts_with("#!")).is_some_and(|l| l.starts_with(mark));
+    let all = tree.files.iter().filter_map(|f| Some((f, mark(f)?))).filter(headless);
+    all.map(|(f, mark)| format!("{}:1: begin with `{mark}` and the question this file answers", f.path)).collect()
 }
 
 /// At most 400 lines, or a reason.
 pub(crate) fn lengths(tree: &Tree) -> Vec<String> {
     let long = |f: &&File| f.text.lines().count() > FILE_LINES_MAX && !f.text.contains(LONG_BECAUSE);
-    let all = tree.files.iter().filter(|f| f.path.ends_with(".rs"));
-    all.filter(long)
+    tree.sources()
+        .filter(long)
         .map(|f| format!("{}: {} lines, split it (at most {FILE_LINES_MAX})", f.path, f.text.lines().count()))
         .collect()
 }
@@ -52,10 +58,12 @@ pub(crate) fn unfinished(tree: &Tree) -> Vec<String> {
 /// No drawer names: neither as file or folder nor as module or type.
 pub(crate) fn names(tree: &Tree) -> Vec<String> {
     let mut findings = Vec::new();
-    for file in tree.rust() {
-        if file.path.split('/').any(|part| REFUSED_NAMES.contains(&part.trim_end_matches(".rs"))) {
+    for file in tree.sources() {
+        if file.path.split('/').any(|part| REFUSED_NAMES.contains(&part.split('.').next().unwrap_or_default())) {
             findings.push(format!("{}: name it after what it holds", file.path));
         }
+    }
+    for file in tree.rust() {
         findings.extend(file.findings(&file.code(), "name it after what it is", |line| {
             declared_name(line).is_some_and(|name| words(name).any(|w| REFUSED_NAMES.contains(&w.as_str())))
         }));

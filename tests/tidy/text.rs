@@ -20,7 +20,7 @@ pub(crate) fn machine_folder() -> String {
     format!("/{}/", "work")
 }
 
-/// The lock file is there, is kept, and takes from one place.
+/// The lock file is there, is kept, and takes from one place; those of npm name no place at all.
 pub(crate) fn lock_file(tree: &Tree) -> Vec<String> {
     let mut findings = Vec::new();
     if tree.get(".gitignore").is_some_and(|f| f.text.lines().any(|l| l.trim_matches('/') == "Cargo.lock")) {
@@ -31,6 +31,15 @@ pub(crate) fn lock_file(tree: &Tree) -> Vec<String> {
         Some(lock) => findings.extend(lock.findings(&lock.text, "only the default registry", |line| {
             line.starts_with("source = ") && !line.contains(LOCK_SOURCE)
         })),
+    }
+    let of_npm = tree.files.iter().filter(|f| f.path.ends_with("package-lock.json"));
+    let advice = "lock with --omit-lockfile-registry-resolved";
+    findings.extend(of_npm.flat_map(|f| f.findings(&f.text, advice, |l| l.trim_start().starts_with("\"resolved\""))));
+    for manifest in tree.files.iter().filter(|f| f.path.ends_with("package.json")) {
+        let lock = manifest.path.replace("package.json", "package-lock.json");
+        if tree.get(&lock).is_none() {
+            findings.push(format!("{lock}: commit it"));
+        }
     }
     findings
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// Folders that are made by tools, not by us.
-const FOREIGN: &[&str] = &["target", "data", "node_modules", "__pycache__"];
+const FOREIGN: &[&str] = &["target", "data", "node_modules", "dist", "__pycache__"];
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// One text file; the path is relative to the repository, with `/`.
@@ -43,6 +43,11 @@ impl Tree {
     pub(crate) fn has(&self, path: &str) -> bool {
         let folder = format!("{}/", path.trim_end_matches('/'));
         self.files.iter().any(|f| f.path == path || f.path.starts_with(&folder))
+    }
+
+    /// Files that people read as source: Rust, and what the browser runs and shows.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &File> {
+        self.files.iter().filter(|f| [".rs", ".ts", ".js", ".css", ".html"].iter().any(|end| f.path.ends_with(end)))
     }
 
     /// Rust files. The rules' own files quote what they refuse, so they are left out.

@@ -68,6 +68,11 @@ impl Answer {
         Answer { status: refusal.status, body, allow: refusal.allow, code }
     }
 
+    /// A refusal that people see: its status, and a page that finds out the reason.
+    pub(super) fn page(refusal: Refusal, page: Reply) -> Answer {
+        Answer { status: refusal.status, body: page, allow: refusal.allow, code: refusal.error.reason.code() }
+    }
+
     /// 204, perhaps with Allow.
     pub(super) fn empty(allow: Option<String>) -> Answer {
         Answer { status: 204, body: Reply::NoContent, allow, code: 0 }

@@ -247,7 +247,10 @@ async fn answer<'h>(
         Ok(admitted) => admitted,
         Err(refusal) => {
             request.frame.keep_alive &= body::drain(app, wire, framing).await;
-            return Err(refusal.into());
+            return match page_instead(app, head).await {
+                Some(page) => Ok(Answer::page(refusal, page)),
+                None => Err(refusal.into()),
+            };
         }
     };
     let (entry, caller, item) = match admitted {
@@ -274,7 +277,11 @@ async fn answer<'h>(
     let arguments = Arguments { sandbox: request.sandbox, item, last_event_id, protocol, form, idempotency };
     let future = (entry.invoke)(&app.shard, arguments);
     let body = run(wire, entry, future).await?.map_err(|error| checked(entry, error))?;
-    let status = if matches!(body, Reply::NoContent) { 204 } else { entry.status };
+    let status = match &body {
+        Reply::NoContent => 204,
+        Reply::Document(Document { status: Some(status), .. }) => *status,
+        _ => entry.status,
+    };
     Ok(Answer { status, body, allow: None, code: 0 })
 }
 
@@ -328,6 +335,15 @@ fn admit<'h>(
         request.frame.upgrade = Some(upgrade::read(head, framing, protocols)?);
     }
     Ok(Admitted::Call { entry, caller, item: names.item })
+}
+
+/// What a refused browser is shown, where the route has a page.
+async fn page_instead(app: &App, head: &Parts) -> Option<Reply> {
+    let Found::Operation { entry, .. } = app.router.find(&head.method, head.uri.path()) else { return None };
+    if entry.access != Access::KeyOrPage {
+        return None;
+    }
+    (entry.invoke)(&app.shard, Arguments::nothing()).await.ok()
 }
 
 fn unknown_route() -> Refusal {

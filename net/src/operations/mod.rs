@@ -14,6 +14,7 @@ mod sandbox;
 mod server;
 mod signal;
 mod terminal;
+mod terminal_page;
 
 use crate::operation::{Entry, entry};
 
@@ -46,6 +47,7 @@ operations![
     pty::PtyConnect,
     pty::PtyResize,
     pty::PtyDelete,
+    terminal_page::TerminalPage,
 ];
 
 #[cfg(test)]
