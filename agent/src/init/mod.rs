@@ -12,13 +12,19 @@
 //! on the link can end it: a link that is out of step is dropped.
 //! Must not know: HTTP, templates, cgroup limits, how it was cloned.
 
+#[allow(dead_code)] // nothing stands on it yet
+mod block;
 mod descend;
 mod drive;
 mod grpc;
 mod leaf;
 mod output;
+#[allow(dead_code)] // nothing stands on it yet
+mod pace;
 mod reap;
 mod rescue;
+#[allow(dead_code)] // nothing stands on it yet
+mod ring;
 mod run;
 mod session;
 mod setup;
