@@ -32,6 +32,14 @@ pub(crate) const BLOCK_BYTES_MIN: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct RingsTotal {
     bytes: Cell<usize>,
+    freed: Cell<u64>,
+}
+
+impl RingsTotal {
+    /// How many bytes were dropped since this was last asked.
+    pub(crate) fn take_freed(&self) -> u64 {
+        self.freed.take()
+    }
 }
 
 /// The latest output of one command.
@@ -163,6 +171,7 @@ impl Ring {
             return;
         }
         self.kept_from += excess as u64;
+        self.total.freed.set(self.total.freed.get() + excess as u64);
         while let Some(block) = self.blocks.pop_front_if(|block| block.end() <= self.kept_from) {
             self.tag_count -= block.tag_count();
         }
@@ -179,6 +188,7 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         self.total.bytes.set(self.total.bytes.get() - self.counted);
+        self.total.freed.set(self.total.freed.get() + self.counted as u64);
     }
 }
 
