@@ -4,6 +4,7 @@ pub(crate) mod clone;
 pub(crate) mod disposition;
 pub(crate) mod fixed_fds;
 pub(crate) mod heap;
+pub(crate) mod kill;
 pub(crate) mod loopback;
 pub(crate) mod mount;
 pub(crate) mod newest;

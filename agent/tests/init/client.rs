@@ -36,7 +36,7 @@ impl Finished {
     }
 }
 
-/// A command that runs.
+/// A call that is being answered: a command that runs, or a follower.
 pub(crate) struct Running {
     send: SendStream<Bytes>,
     body: RecvStream,
@@ -73,7 +73,8 @@ impl Client {
         self.call(method::LIST, &ListRequest {}).await.unwrap()
     }
 
-    async fn begin(&mut self, path: &str, body: Bytes) -> Result<Running, u16> {
+    /// A call whose answer is a stream.
+    pub(crate) async fn begin(&mut self, path: &str, body: Bytes) -> Result<Running, u16> {
         let request = Request::post(format!("http://agent{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
@@ -116,9 +117,15 @@ impl Client {
 impl Running {
     /// The next event; `None` at the end, where the status must be 0.
     pub(crate) async fn event(&mut self) -> Option<Event> {
+        let message = self.message::<RunEvent>().await?;
+        Some(message.event.expect("an event that says what it is"))
+    }
+
+    /// As above, of any stream.
+    pub(crate) async fn message<M: Message + Default>(&mut self) -> Option<M> {
         loop {
-            if let Some(message) = self.decoder.next_message::<RunEvent>().unwrap() {
-                return Some(message.event.expect("an event that says what it is"));
+            if let Some(message) = self.decoder.next_message::<M>().unwrap() {
+                return Some(message);
             }
             match self.body.data().await {
                 Some(piece) => {

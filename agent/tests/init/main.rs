@@ -6,9 +6,17 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
 mod client;
+mod follower;
 mod kit;
 
+mod crowds;
 mod endings;
+mod follows;
+mod holds;
 mod hostile;
+mod inputs;
 mod load;
+mod reuse;
 mod runs;
+mod signals;
+mod starts;
