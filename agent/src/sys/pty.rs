@@ -63,6 +63,15 @@ pub(crate) fn open_slave(master: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Which of its devpts a master is; an error where it is none.
+pub(crate) fn number(master: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut number = 0u32;
+    // SAFETY: TIOCGPTN writes one unsigned int, which `number` is; whatever the descriptor is, no other driver's call
+    // has this number: it says the size of what is written.
+    let result = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN as libc::Ioctl, &raw mut number) };
+    if result < 0 { Err(last_errno()) } else { Ok(number) }
+}
+
 /// Tells the terminal its size; where it has changed, the foreground group gets SIGWINCH. Of master or slave.
 pub(crate) fn resize(terminal: BorrowedFd<'_>, size: Size) -> Result<(), Errno> {
     let size = Winsize { ws_col: size.cols, ws_row: size.rows, ws_xpixel: 0, ws_ypixel: 0 };
