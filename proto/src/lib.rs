@@ -55,6 +55,9 @@ pub const TIMEOUT_GRACE_MS: u64 = 1000;
 /// Terminals of one sandbox at once.
 pub const PTYS_MAX: usize = 32;
 
+/// Attached viewers of all terminals of one sandbox.
+pub const PTY_VIEWERS_MAX: usize = 256;
+
 /// Largest packet between server and launcher, in bytes.
 pub const PACKET_BYTES_MAX: usize = 64 << 10;
 

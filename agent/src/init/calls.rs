@@ -2,7 +2,7 @@
 
 use super::grpc::{self, Code, Status, Unanswered, read_request};
 use super::tracked::Tracked;
-use super::{Agent, attach, input, keep, run};
+use super::{Agent, attach, input, keep, pty, run};
 use crate::sys::kill::SIGNAL_MAX;
 use bytes::Bytes;
 use h2::RecvStream;
@@ -10,7 +10,9 @@ use h2::server::SendResponse;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use workspace_proto::agent::{ListRequest, Process, ProcessRequest, SignalReply, SignalRequest};
+use workspace_proto::agent::{
+    ListReply, ListRequest, Process, ProcessRequest, PtyListRequest, SignalReply, SignalRequest,
+};
 use workspace_proto::{Message, method};
 
 /// Answers one call of `path`.
@@ -41,13 +43,22 @@ pub(crate) async fn answer(
         }
         method::LIST => {
             let _: ListRequest = read_request(body).await?;
-            let list = agent.table.borrow().list();
+            let list = ListReply { alive: agent.alive(), ..agent.table.borrow().list() };
             reply(respond, &list).await
         }
         method::SIGNAL => {
             let request: SignalRequest = read_request(body).await?;
             reply(respond, &signal(agent, &request)?).await
         }
+        method::PTY_OPEN => pty::open(agent, read_request(body).await?, respond).await,
+        method::PTY_ATTACH => pty::attach(agent, body, respond).await,
+        method::PTY_LIST => {
+            let _: PtyListRequest = read_request(body).await?;
+            let list = agent.ptys.borrow().list();
+            reply(respond, &list).await
+        }
+        method::PTY_RESIZE => reply(respond, &pty::resize(agent, &read_request(body).await?)?).await,
+        method::PTY_CLOSE => reply(respond, &pty::close(agent, &read_request(body).await?).await?).await,
         _ => Err(Status(Code::Unimplemented, "no such method").into()),
     }
 }

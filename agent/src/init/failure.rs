@@ -4,7 +4,8 @@ use super::start::Command;
 use crate::sys::spawn::{Failure, Step};
 use rustix::io::Errno;
 
-const NOT_FOUND: i32 = 127;
+/// Exit code of a command that was not found.
+pub(crate) const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
 
 /// Exit code and the line on stderr.

@@ -98,6 +98,26 @@ pub(crate) fn refuse(respond: &mut SendResponse<Bytes>, status: Status) {
     let _ = respond.send_response(headers(Some(status)), true);
 }
 
+/// As [`refuse`], with a message of any bytes, which is written as gRPC wants it: percent-encoded.
+pub(crate) fn refuse_with(respond: &mut SendResponse<Bytes>, code: Code, message: &[u8]) {
+    let mut response = headers(Some(Status(code, "")));
+    let plain = |byte: &u8| (0x20..0x7f).contains(byte) && *byte != b'%';
+    let encode = |byte: &u8| if plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") };
+    let text: String = message.trim_ascii_end().iter().map(encode).collect();
+    if let Ok(text) = HeaderValue::from_str(&text) {
+        response.headers_mut().insert(STATUS_MESSAGE, text);
+    }
+    let _ = respond.send_response(response, true);
+}
+
+/// Ends a call that has sent something and failed.
+pub(crate) fn fail(stream: &mut SendStream<Bytes>, status: Status) {
+    let mut trailers = HeaderMap::new();
+    trailers.insert(STATUS, HeaderValue::from(status.0 as u16));
+    trailers.insert(STATUS_MESSAGE, HeaderValue::from_static(status.1));
+    let _ = stream.send_trailers(trailers);
+}
+
 /// Ends a call that went well.
 pub(crate) fn finish(stream: &mut SendStream<Bytes>) {
     let mut trailers = HeaderMap::new();

@@ -86,7 +86,7 @@ fn failed(command: &Command, pid: i32, failure: Option<Failure>) -> Launched {
 }
 
 /// What was started for a caller that has gone meanwhile will be ended.
-async fn start(
+pub(crate) async fn start(
     agent: &Agent,
     command: &Rc<Command>,
     stdio: [Rc<OwnedFd>; 3],

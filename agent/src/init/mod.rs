@@ -12,6 +12,7 @@
 //!
 //! launch.rs ─► start.rs ─ spawner_link.rs, rescue.rs ─ reap.rs      tracked.rs, table.rs: which commands there are
 //!                 └─ leaf.rs, descend.rs: a command ends with its descendants
+//! calls.rs ─► pty/: terminals, each with a program, that outlive a link
 //! ```
 //! One thread, no capability, undumpable, another uid than every command. Nothing here trusts a command, and no byte
 //! on the link can end it: a link that is out of step is dropped.
@@ -35,6 +36,7 @@ mod leaf;
 mod output;
 mod pace;
 mod pipes;
+mod pty;
 mod reap;
 mod request;
 mod rescue;
@@ -90,6 +92,9 @@ pub(crate) struct Agent {
     carried_bytes: Cell<u64>,
     oom: Option<OwnedFd>,
     null: Option<Rc<OwnedFd>>,
+    /// Device number of the sandbox's devpts.
+    devpts: Option<u64>,
+    ptys: RefCell<pty::Ptys>,
     jobs: mpsc::Sender<Job>,
 }
 
@@ -125,6 +130,11 @@ impl Agent {
             agent.end_and_reap(&command).await;
             command.give_leaf_back(&agent);
         });
+    }
+
+    /// How many callers' processes live: commands, and the programs of terminals.
+    fn alive(&self) -> u64 {
+        (self.table.borrow().alive() + self.ptys.borrow().alive()) as u64
     }
 
     /// So much output has passed through the heap.
@@ -202,6 +212,8 @@ async fn live(setup: Setup, leaves: Leaves, children: OwnedFd, spawner: Option<F
         carried_bytes: Cell::new(0),
         oom: setup.oom,
         null: setup.null.map(Rc::new),
+        devpts: setup.devpts,
+        ptys: RefCell::default(),
         jobs,
     });
     let spawner = spawner.map(|forked| forked.into_watched(&agent)).transpose()?;

@@ -44,6 +44,7 @@ pub(crate) fn check(agent: &Agent, request: &RunRequest) -> Result<Command, Stat
         env: request.env.iter().map(pair).collect(),
         cwd: request.cwd.clone(),
         root: request.root,
+        terminal: None,
     })
 }
 
@@ -83,7 +84,7 @@ mod tests {
 
     fn listed(args: &[&[u8]]) -> Listed {
         let argv = [b"sh".as_slice()].iter().chain(args).map(|a| Bytes::copy_from_slice(a)).collect();
-        Listed::new(&Command { argv, env: Vec::new(), cwd: Bytes::from_static(b"/"), root: false })
+        Listed::new(&Command { argv, env: Vec::new(), cwd: Bytes::from_static(b"/"), root: false, terminal: None })
     }
 
     #[test]

@@ -18,17 +18,18 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 use workspace_proto::agent::{HelloReply, HelloRequest};
-use workspace_proto::{PROTOCOL, method};
+use workspace_proto::{PROTOCOL, PTY_VIEWERS_MAX, method};
 
-/// Of requests: what the server may have on the way to us.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const LINK_WINDOW_BYTES: u32 = 4 << 20;
+/// Of requests: what the server may have on the way to us. A viewer whose program does not read leaves its window full,
+/// and all of them together must leave room for other calls.
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+const LINK_WINDOW_BYTES: u32 = (4 << 20) + PTY_VIEWERS_MAX as u32 * STREAM_WINDOW_BYTES;
 const FRAME_BYTES_MAX: u32 = 64 << 10;
 const HEAD_BYTES_MAX: u32 = 16 << 10;
 /// Of answers: what h2 may hold for one stream that the socket does not take.
 const SEND_BUFFER_BYTES_MAX: usize = 128 << 10;
-/// Two per command, a call and a follower, and some for the rest.
-const STREAMS_MAX: u32 = 2 * super::COMMANDS_MAX as u32 + 64;
+/// Two per command, a call and a follower, one per viewer, and some for the rest.
+const STREAMS_MAX: u32 = 2 * super::COMMANDS_MAX as u32 + PTY_VIEWERS_MAX as u32 + 64;
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// After an accept that failed, for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -101,7 +102,7 @@ async fn hello(
     let reply = HelloReply {
         protocol: PROTOCOL,
         sandbox_id: agent.sandbox_id.clone(),
-        process_count: agent.table.borrow().alive() as u64,
+        process_count: agent.alive(),
         tree_kill: agent.leaves.borrow().work(),
     };
     grpc::reply(respond, &reply).await;

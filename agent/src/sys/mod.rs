@@ -8,6 +8,7 @@ pub(crate) mod kill;
 pub(crate) mod loopback;
 pub(crate) mod mount;
 pub(crate) mod newest;
+pub(crate) mod pty;
 pub(crate) mod seccomp;
 pub(crate) mod sigchld;
 pub(crate) mod spawn;

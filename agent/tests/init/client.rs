@@ -44,9 +44,9 @@ pub(crate) struct Running {
 }
 
 impl Client {
-    pub(crate) async fn greet(stream: UnixStream) -> Client {
+    pub(crate) async fn greet(stream: UnixStream, sandbox_id: &str) -> Client {
         let mut client = Client { send: open(stream).await, hello: HelloReply::default() };
-        let hello = HelloRequest { protocol: PROTOCOL, sandbox_id: crate::kit::SANDBOX_ID.to_owned() };
+        let hello = HelloRequest { protocol: PROTOCOL, sandbox_id: sandbox_id.to_owned() };
         client.hello = client.call(method::HELLO, &hello).await.expect("hello");
         client
     }
@@ -73,13 +73,15 @@ impl Client {
         self.call(method::LIST, &ListRequest {}).await.unwrap()
     }
 
+    /// Opens a call whose request stays open.
+    pub(crate) async fn stream(&mut self, path: &str) -> (h2::client::ResponseFuture, SendStream<Bytes>) {
+        std::future::poll_fn(|cx| self.send.poll_ready(cx)).await.unwrap();
+        self.send.send_request(head(path), false).unwrap()
+    }
+
     /// A call whose answer is a stream.
     pub(crate) async fn begin(&mut self, path: &str, body: Bytes) -> Result<Running, u16> {
-        let request = Request::post(format!("http://agent{path}"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(())
-            .unwrap();
+        let request = head(path);
         std::future::poll_fn(|cx| self.send.poll_ready(cx)).await.map_err(|_| 0u16)?;
         let (response, mut send) = self.send.send_request(request, false).map_err(|_| 0u16)?;
         let mut body = body;
@@ -167,7 +169,15 @@ impl Running {
     }
 }
 
-fn status(headers: &HeaderMap) -> Option<u16> {
+fn head(path: &str) -> Request<()> {
+    Request::post(format!("http://agent{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap()
+}
+
+pub(crate) fn status(headers: &HeaderMap) -> Option<u16> {
     headers.get("grpc-status")?.to_str().unwrap().parse().ok()
 }
 

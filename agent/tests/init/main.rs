@@ -8,6 +8,7 @@
 mod client;
 mod follower;
 mod kit;
+mod viewer;
 
 mod crowds;
 mod endings;
@@ -16,6 +17,10 @@ mod holds;
 mod hostile;
 mod inputs;
 mod load;
+mod pty_ends;
+mod pty_hostile;
+mod pty_keys;
+mod pty_viewers;
 mod reuse;
 mod runs;
 mod signals;
