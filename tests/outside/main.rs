@@ -18,6 +18,7 @@ mod run;
 mod run_end;
 mod shutdown;
 mod spine;
+mod sse;
 mod storm;
 mod stuck;
 mod terminal;
