@@ -5,7 +5,9 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
-mod bad_input;
+mod bad_fields;
+mod bad_json;
+mod bad_query;
 mod config;
 mod crash;
 mod disk;
