@@ -22,6 +22,7 @@ mod shutdown;
 mod spine;
 mod sse;
 mod storm;
+mod stream_framing;
 mod stuck;
 mod terminal;
 mod wire;
