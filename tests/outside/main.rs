@@ -19,6 +19,7 @@ mod rootless;
 mod run;
 mod run_end;
 mod shutdown;
+mod slow_readers;
 mod spine;
 mod sse;
 mod storm;
