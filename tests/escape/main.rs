@@ -25,4 +25,5 @@ mod identity;
 mod ipc;
 mod kernel;
 mod root;
+mod users;
 mod work;

@@ -89,6 +89,12 @@ impl Client {
         self.stream.write_all(bytes)
     }
 
+    /// The same connection for another thread that sends on it.
+    #[track_caller]
+    pub(crate) fn sender(&self) -> TcpStream {
+        self.stream.try_clone().expect("a second descriptor")
+    }
+
     /// Says that nothing more will be sent.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         self.stream.shutdown(std::net::Shutdown::Write)
@@ -118,16 +124,8 @@ impl Client {
 
     /// Reads the next answer, also a 1xx one.
     pub(crate) fn any_response(&mut self, method: &str) -> io::Result<Response> {
-        let end = loop {
-            if let Some(at) = self.received.windows(4).position(|w| w == b"\r\n\r\n") {
-                break at;
-            }
-            self.read_more()?;
-        };
-        let head = String::from_utf8_lossy(&self.received[..end]).into_owned();
-        self.received.drain(..end + 4);
-        let (status, headers) = parse_head(&head)?;
-        let mut response = Response { status, headers, body: Vec::new() };
+        let mut response = self.head()?;
+        let status = response.status;
         if method == "HEAD" || status < 200 || status == 204 || status == 304 {
             return Ok(response);
         }
@@ -140,9 +138,23 @@ impl Client {
                 self.exactly(length.ok_or_else(|| bad("content-length is no number"))?)?
             }
             (0, false) => self.rest()?,
-            _ => return Err(bad(format!("two framings: {head}"))),
+            _ => return Err(bad(format!("two framings: {:?}", response.headers))),
         };
         Ok(response)
+    }
+
+    /// Reads the head of an answer whose body is read in another way.
+    pub(crate) fn head(&mut self) -> io::Result<Response> {
+        let end = loop {
+            if let Some(at) = self.received.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at;
+            }
+            self.read_more()?;
+        };
+        let head = String::from_utf8_lossy(&self.received[..end]).into_owned();
+        self.received.drain(..end + 4);
+        let (status, headers) = parse_head(&head)?;
+        Ok(Response { status, headers, body: Vec::new() })
     }
 
     /// All bytes until the server closes.
@@ -164,20 +176,27 @@ impl Client {
         }
     }
 
+    /// The next chunk of a body; `None` behind the last.
+    pub(crate) fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let line = self.line()?;
+        let size = usize::from_str_radix(&line, 16).map_err(|_| bad(format!("chunk size {line:?}")))?;
+        if size == 0 {
+            while !self.line()?.is_empty() {}
+            return Ok(None);
+        }
+        let data = self.exactly(size)?;
+        if !self.line()?.is_empty() {
+            return Err(bad("no CRLF after a chunk"));
+        }
+        Ok(Some(data))
+    }
+
     fn chunks(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
-        loop {
-            let line = self.line()?;
-            let size = usize::from_str_radix(line.trim(), 16).map_err(|_| bad(format!("chunk size {line:?}")))?;
-            if size == 0 {
-                while !self.line()?.is_empty() {}
-                return Ok(body);
-            }
-            body.extend(self.exactly(size)?);
-            if !self.line()?.is_empty() {
-                return Err(bad("no CRLF after a chunk"));
-            }
+        while let Some(data) = self.chunk()? {
+            body.extend(data);
         }
+        Ok(body)
     }
 
     fn line(&mut self) -> io::Result<String> {
@@ -191,7 +210,8 @@ impl Client {
         }
     }
 
-    fn exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
+    /// So many bytes.
+    pub(crate) fn exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
         while self.received.len() < length {
             self.read_more()?;
         }
@@ -231,6 +251,13 @@ pub(crate) fn encode(host: &str, method: &str, path: &str, headers: &[(&str, &st
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(body);
     bytes
+}
+
+/// A path with a query, every value percent-encoded byte by byte.
+pub(crate) fn with_query(path: &str, pairs: &[(&str, &str)]) -> String {
+    let encoded = |value: &str| value.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+    format!("{path}?{}", pairs.join("&"))
 }
 
 fn parse_head(head: &str) -> io::Result<(u16, Vec<(String, String)>)> {

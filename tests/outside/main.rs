@@ -5,20 +5,26 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
-mod bad_input;
+mod bad_fields;
+mod bad_json;
+mod bad_query;
 mod config;
 mod crash;
 mod disk;
 mod framing;
 mod leaks;
+mod log_lines;
 mod openapi;
 mod pool;
 mod rootless;
 mod run;
 mod run_end;
 mod shutdown;
+mod slow_readers;
 mod spine;
+mod sse;
 mod storm;
+mod stream_framing;
 mod stuck;
 mod terminal;
 mod wire;
