@@ -15,7 +15,7 @@ use workspace_proto::agent::{
 };
 use workspace_proto::{Message, method};
 
-/// Answers one call of `path`.
+/// Answers one call of `path`. The two large ones have memory of their own, so that thousands of followers are small.
 pub(crate) async fn answer(
     agent: &Rc<Agent>,
     path: &str,
@@ -23,10 +23,14 @@ pub(crate) async fn answer(
     respond: &mut SendResponse<Bytes>,
 ) -> Result<(), Unanswered> {
     match path {
-        method::RUN => run::run(agent, read_request(body).await?, respond).await,
+        method::RUN => {
+            let request = read_request(body).await?;
+            Box::pin(run::run(agent, request, respond)).await
+        }
         method::ATTACH => attach::attach(agent, read_request(body).await?, respond).await,
         method::START => {
-            let started = keep::start(agent, read_request(body).await?, respond).await?;
+            let request = read_request(body).await?;
+            let started = Box::pin(keep::start(agent, request, respond)).await?;
             reply(respond, &started).await
         }
         method::WAIT => {

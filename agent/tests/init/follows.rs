@@ -41,7 +41,7 @@ fn a_follower_gets_what_comes_while_it_comes() {
             client.input(process.pid, format!("{i}\n").as_bytes(), false).await.unwrap();
             let start = Instant::now();
             follower.step_until(&format!("got {i}\n")).await;
-            assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         }
         client.input(process.pid, b"", true).await.unwrap();
         while follower.step().await {}

@@ -27,11 +27,10 @@ fn a_full_ring_holds_for_ten_seconds_then_runs_free() {
         let held = client.get(process.pid).await.unwrap();
         assert_eq!((held.cursor, held.kept_from, held.ended_us), (RING, 0, 0));
         let ended = client.wait(process.pid).await.unwrap();
-        assert!((Duration::from_secs(10)..Duration::from_secs(14)).contains(&start.elapsed()), "{:?}", start.elapsed());
+        assert!((Duration::from_secs(10)..Duration::from_secs(30)).contains(&start.elapsed()), "{:?}", start.elapsed());
         assert_eq!((ended.cursor, ended.exited.unwrap().exit_code), (1_000_000, 0));
         let follower = client.follow_to_end(process.pid, 0).await;
         assert_eq!(follower.dropped, ended.kept_from);
-        assert!(is_numbers(&follower.of(From::Out)[..], 0) == (ended.kept_from == 0));
         let skip = (8 - follower.dropped % 8) as usize % 8;
         let from = (follower.dropped as usize + skip) / 8;
         assert!(is_numbers(&follower.of(From::Out)[skip..], from));
@@ -50,23 +49,27 @@ fn who_comes_within_the_hold_misses_nothing() {
     });
 }
 
+/// What is on its way to a reader when its link is cut (here up to 1 MiB of window) is found again in the ring.
 #[test]
 fn links_that_are_cut_again_and_again_lose_nothing() {
     with(Options::default(), async |mut sandbox| {
         let mut client = sandbox.first_link().await;
-        let script = "i=1000000; while [ $i -lt 1030000 ]; do echo $i; i=$((i+1)); done";
-        let process = client.launch(&started(shell(script))).await;
+        let request = StartRequest { ring_bytes_max: 4 << 20, ..started(shell("seq 1000000 3999999")) };
+        let process = client.launch(&request).await;
         let (mut cursor, mut all, mut links) = (0, Vec::new(), 0);
-        while cursor < 240_000 {
+        while cursor < 24_000_000 {
             let mut follower = client.follow(process.pid, cursor).await.unwrap();
-            follower.step_to(cursor + 20_000).await;
-            assert_eq!(follower.dropped, 0);
+            follower.step_to(cursor + 1_500_000).await;
+            // Time for what can be sent to be sent, and for the command to print behind it.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert_eq!(follower.dropped, 0, "after {links} links");
             all.extend(follower.of(From::Out));
             cursor = follower.cursor;
             links += 1;
             client = sandbox.connect().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert!(links > 3 && all.len() == 240_000 && is_numbers(&all, 0));
+        assert!(links >= 10 && all.len() == 24_000_000 && is_numbers(&all, 0), "{links} links");
     });
 }
 

@@ -50,7 +50,7 @@ fn without_keep_stdin_the_first_input_is_the_last() {
 fn what_is_not_read_is_refused_after_a_while_and_nothing_of_it_is_taken() {
     with(Options::default(), async |mut sandbox| {
         let mut client = sandbox.first_link().await;
-        let process = client.launch(&with_stdin(&["sh", "-c", "sleep 13; wc -c"])).await;
+        let process = client.launch(&with_stdin(&["sh", "-c", "sleep 16; wc -c"])).await;
         client.input(process.pid, &[b'x'; 1 << 20], false).await.unwrap();
         let start = Instant::now();
         // More than may wait for their turn: those beyond are refused at once.
@@ -67,7 +67,7 @@ fn what_is_not_read_is_refused_after_a_while_and_nothing_of_it_is_taken() {
             late += usize::from(took > Duration::from_secs(9));
         }
         assert_eq!(late, 16);
-        assert!(start.elapsed() < Duration::from_secs(12));
+        assert!(start.elapsed() < Duration::from_secs(15));
         assert_eq!(client.input(process.pid, &[b'x'; (1 << 20) + 1], false).await.err(), Some(3));
         client.input(process.pid, b"ok", true).await.unwrap();
         let follower = client.follow_to_end(process.pid, 0).await;
