@@ -9,8 +9,9 @@
 //!                 ▲                                                          one comes                     │
 //!                 └────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
-//! What was sent last may be lost on its way, with the link. So the last half a ring that was sent is kept like what was
-//! not sent: whoever comes back within the hold finds it, if no more than that was on its way.
+//! What was sent last may be lost on its way: with the link, or in the sockets of a reader that is cut off. So the last
+//! three quarters of a ring that were sent are kept like what was not: whoever comes back within the hold finds it, if
+//! no more than that was on its way.
 //! A slower reader that falls behind the ring is told how much it has missed, and goes on.
 //! Pure: it is given the time. Must not know: sockets, pipes, how a reader is told.
 
@@ -95,7 +96,7 @@ impl Pace {
             return Room::Bytes(capacity);
         }
         let sent = if self.is_read() { self.fastest } else { self.sent };
-        let wanted_from = sent.saturating_sub(capacity as u64 / 2).max(ring.kept_from());
+        let wanted_from = sent.saturating_sub(capacity as u64 / 4 * 3).max(ring.kept_from());
         let wanted = usize::try_from(ring.end().saturating_sub(wanted_from)).unwrap_or(usize::MAX);
         if wanted < capacity {
             self.full_since = None;
@@ -188,35 +189,35 @@ mod tests {
         world.pass(1000);
         assert_eq!(world.pace.room(&world.ring, world.now), Room::Wait(None), "a reader that stops holds it for ever");
         world.pace.advance(fast, 800);
-        assert_eq!(world.print(5000), 300);
-        assert_eq!(world.ring.kept_from(), 300, "the slow one misses 300 bytes");
+        assert_eq!(world.print(5000), 50);
+        assert_eq!(world.ring.kept_from(), 50, "the slow one misses 50 bytes");
         world.pace.advance(slow, 700);
         assert_eq!(world.print(5000), 0);
         world.pace.leave(fast);
         assert_eq!(world.print(1), 0, "the slow one is the fastest now");
-        world.pace.advance(slow, 1300);
-        assert_eq!(world.print(5000), 500);
+        world.pace.advance(slow, 1050);
+        assert_eq!(world.print(5000), 250);
     }
 
     #[test]
-    fn half_a_ring_that_was_sent_is_there_for_who_comes_back() {
+    fn what_was_sent_last_is_there_for_who_comes_back() {
         let mut world = World::new(HOLD);
         let reader = world.pace.join(0);
         for sent in (0..5000).step_by(100) {
             world.print(5000);
             world.pace.advance(reader, sent);
-            assert!(world.ring.kept_from() <= sent.saturating_sub(500), "the link may be cut now");
+            assert!(world.ring.kept_from() <= sent.saturating_sub(750), "the link may be cut now");
         }
         world.print(5000);
         world.pace.leave(reader);
-        assert_eq!((world.print(5000), world.ring.kept_from()), (0, 4400));
+        assert_eq!((world.print(5000), world.ring.kept_from()), (0, 4150));
         world.pass(9);
         assert_eq!(world.print(5000), 0);
-        let again = world.pace.join(4400);
+        let again = world.pace.join(4150);
         world.pass(100);
         assert_eq!(world.print(5000), 0);
-        world.pace.advance(again, 5400);
-        assert_eq!((world.print(5000), world.ring.kept_from()), (500, 4900));
+        world.pace.advance(again, 5150);
+        assert_eq!((world.print(5000), world.ring.kept_from()), (250, 4400));
     }
 
     #[test]
@@ -239,7 +240,7 @@ mod tests {
         let mut world = World::new(Duration::ZERO);
         assert_eq!(world.print(10_000), 10_000);
         let viewer = world.pace.join(world.ring.end());
-        assert_eq!(world.print(10_000), SIZE / 2);
+        assert_eq!(world.print(10_000), SIZE / 4);
         world.pace.leave(viewer);
         assert_eq!(world.print(10_000), 10_000);
     }

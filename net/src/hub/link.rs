@@ -26,8 +26,8 @@ use workspace_proto::agent::{
 use workspace_proto::{Message, PROTOCOL, method};
 
 /// What one command's output may be ahead of its reader here. A round trip takes some 50 µs, so this carries GB/s. With
-/// what is held on the way to a client (`EVENTS_MAX`, a page, two sockets) it must stay below half a ring of the
-/// agent's, 512 KiB, which is what it keeps for a reader that was cut off.
+/// what is held on the way to a client (`EVENTS_MAX`, a page, two sockets) it must stay below three quarters of a ring of the
+/// agent's, 768 KiB, which is what it keeps for a reader that was cut off.
 const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 /// As much as 2,048 streams may hold: with less, readers that stop would use up what the others need.
 const CONNECTION_WINDOW_BYTES: u32 = 256 << 20;
