@@ -22,7 +22,10 @@ pub(crate) struct Follower {
     pub(crate) process: Process,
     pub(crate) cursor: u64,
     pub(crate) dropped: u64,
-    pub(crate) seen: Vec<(From, Bytes)>,
+    /// What came, each piece with the cursor of its first byte.
+    pub(crate) seen: Vec<(u64, From, Bytes)>,
+    /// What was missed: from, to.
+    pub(crate) gaps: Vec<(u64, u64)>,
     pub(crate) exited: Option<Exited>,
 }
 
@@ -56,7 +59,7 @@ impl Client {
         assert_eq!(first.cursor, cursor);
         let Some(Event::Process(process)) = first.event else { panic!("the process comes first: {first:?}") };
         assert_eq!(process.pid, pid);
-        Ok(Follower { running, process, cursor, dropped: 0, seen: Vec::new(), exited: None })
+        Ok(Follower { running, process, cursor, dropped: 0, seen: Vec::new(), gaps: Vec::new(), exited: None })
     }
 
     /// All that is kept from `cursor` on, up to the end.
@@ -75,6 +78,7 @@ impl Follower {
             Event::Stdout(bytes) => (From::Out, bytes),
             Event::Stderr(bytes) => (From::Err, bytes),
             Event::DroppedBytes(bytes) => {
+                self.gaps.push((self.cursor, self.cursor + bytes));
                 self.cursor += bytes;
                 self.dropped += bytes;
                 assert_eq!(message.cursor, self.cursor);
@@ -89,10 +93,10 @@ impl Follower {
             Event::Process(_) => panic!("the process comes once"),
         };
         assert!((1..=OUTPUT_CHUNK_BYTES_MAX).contains(&bytes.len()));
+        // Its own memory: a slice would keep the whole frame.
+        self.seen.push((self.cursor, from, Bytes::copy_from_slice(&bytes)));
         self.cursor += bytes.len() as u64;
         assert_eq!(message.cursor, self.cursor);
-        // Its own memory: a slice would keep the whole frame.
-        self.seen.push((from, Bytes::copy_from_slice(&bytes)));
         true
     }
 
@@ -110,11 +114,15 @@ impl Follower {
 
     /// All that came, each byte with its stream.
     pub(crate) fn bytes(&self) -> Vec<(From, u8)> {
-        self.seen.iter().flat_map(|(from, bytes)| bytes.iter().map(|byte| (*from, *byte))).collect()
+        self.seen.iter().flat_map(|(_, from, bytes)| bytes.iter().map(|byte| (*from, *byte))).collect()
     }
 
     pub(crate) fn of(&self, wanted: From) -> Vec<u8> {
-        self.seen.iter().filter(|(from, _)| *from == wanted).flat_map(|(_, bytes)| bytes.iter().copied()).collect()
+        self.seen
+            .iter()
+            .filter(|(_, from, _)| *from == wanted)
+            .flat_map(|(_, _, bytes)| bytes.iter().copied())
+            .collect()
     }
 
     pub(crate) fn text(&self) -> String {
