@@ -2,6 +2,7 @@
 //!
 //! It reads strictly: an answer with two lengths, or none where one must be, fails the test.
 
+use rustix::net::{AddressFamily, SocketType};
 use serde_json::Value;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -81,6 +82,16 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(READ_TIMEOUT_S)))?;
         stream.set_write_timeout(Some(Duration::from_secs(READ_TIMEOUT_S)))?;
+        Ok(Client { stream, received: Vec::new(), host: address.to_string() })
+    }
+
+    /// Connects with so small a receive buffer that a server soon notices that nobody reads.
+    pub(crate) fn connect_narrow(address: SocketAddr) -> io::Result<Client> {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4096)?;
+        rustix::net::connect(&socket, &address)?;
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(Duration::from_secs(READ_TIMEOUT_S)))?;
         Ok(Client { stream, received: Vec::new(), host: address.to_string() })
     }
 

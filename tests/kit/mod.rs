@@ -25,6 +25,7 @@ pub(crate) mod sys;
 pub(crate) mod turn;
 mod unit;
 mod wait;
+mod websocket;
 
 pub(crate) use browser::Browser;
 pub(crate) use client::{Client, Response, encode, with_query};
@@ -34,6 +35,7 @@ pub(crate) use process::{Process, descendants, processes};
 pub(crate) use server::Server;
 pub(crate) use start::{Builder, Ended};
 pub(crate) use wait::{until, until_some};
+pub(crate) use websocket::{Message, WebSocket};
 
 /// True, and says so, where the test must be skipped because it is not run as root.
 pub(crate) fn needs_root() -> bool {

@@ -16,6 +16,8 @@ mod leaks;
 mod log_lines;
 mod openapi;
 mod pool;
+mod pty;
+mod pty_shared;
 mod resume;
 mod rootless;
 mod run;
