@@ -84,6 +84,11 @@ impl Pace {
         self.free = self.readers.is_empty() && self.hold.is_zero();
     }
 
+    /// How far the fastest reader was sent; `None` where nobody reads.
+    pub(crate) fn fastest(&self) -> Option<u64> {
+        self.is_read().then_some(self.fastest)
+    }
+
     /// Whether somebody reads.
     pub(crate) fn is_read(&self) -> bool {
         !self.readers.is_empty()

@@ -133,10 +133,12 @@ impl Screen {
 
     /// How many bytes may be printed now; 0: the program waits for its viewers.
     pub(crate) fn room(&mut self, now: Instant) -> usize {
+        // What a terminal sent is not kept for a cut link, as the output of a command is: the lead alone counts.
+        if let Some(fastest) = self.pace.fastest() {
+            let ahead = usize::try_from(self.ring.end().saturating_sub(fastest)).unwrap_or(usize::MAX);
+            return LEAD_BYTES.min(self.ring.capacity()).saturating_sub(ahead);
+        }
         match self.pace.room(&self.ring, now) {
-            Room::Bytes(bytes) if self.pace.is_read() => {
-                bytes.saturating_sub(self.ring.capacity().saturating_sub(LEAD_BYTES))
-            }
             Room::Bytes(bytes) => bytes,
             Room::Wait(_) => 0,
         }
