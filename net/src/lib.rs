@@ -9,6 +9,7 @@ pub mod failure;
 #[cfg(test)]
 #[path = "../../tests/fuzz/run.rs"]
 mod fuzz;
+mod heap;
 pub mod http;
 pub mod hub;
 pub mod logging;

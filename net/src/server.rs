@@ -9,7 +9,7 @@ use crate::command::serve::AtEnd;
 use crate::hub::Hub;
 use crate::supervisor::{DATA_DIR, EXIT_FATAL, Identities};
 use crate::sys::signal;
-use crate::{http, trash};
+use crate::{heap, http, trash};
 use futures_util::future::join_all;
 use monoio::net::UnixStream;
 use monoio::time::TimeDriver;
@@ -89,6 +89,9 @@ pub fn run(start: Start) -> i32 {
             return EXIT_FATAL;
         }
     };
+    if let Err(error) = heap::start() {
+        tracing::warn!(%error, "no thread to give memory back");
+    }
     let trash = match trash::start(Path::new(DATA_DIR)) {
         Ok(trash) => trash,
         Err(error) => {

@@ -14,6 +14,7 @@ mod disk;
 mod framing;
 mod leaks;
 mod log_lines;
+mod many;
 mod openapi;
 mod pool;
 mod pty;

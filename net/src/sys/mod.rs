@@ -2,6 +2,7 @@
 
 pub(crate) mod borrow;
 pub mod fork;
+pub(crate) mod heap;
 pub(crate) mod idmap;
 pub(crate) mod namespaces;
 pub mod signal;
