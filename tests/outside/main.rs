@@ -13,6 +13,7 @@ mod crash;
 mod disk;
 mod framing;
 mod leaks;
+mod leftovers;
 mod log_lines;
 mod openapi;
 mod pool;
