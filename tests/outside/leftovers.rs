@@ -1,7 +1,7 @@
 //! Who else has a command's descriptors? Attack T10: daemons that keep them, flags set on what is shared, input that
 //! nobody reads. The answer comes at the command's end, and nothing of it is kept behind it.
 
-use crate::kit::{Process, Server, until};
+use crate::kit::{Process, Server, turn, until};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ const CREATE: &str = "/api/v1/sandboxes";
 const AT_ONCE: Duration = Duration::from_secs(5);
 /// Cgroups that an agent keeps for the next commands.
 const IDLE_MAX: usize = 16;
+const MIB: usize = 1 << 20;
 
 /// Each leaves somebody behind who holds stdout and stderr, says x and ends.
 const KEEPERS: &[(&str, &str)] = &[
@@ -102,4 +103,54 @@ fn flags_set_by_one_command_are_not_the_next_ones() {
     let told = python(&writer);
     assert_eq!((told["stdout"].as_str().map(str::len), &told["exit_code"]), (Some(3_000_000), &json!(0)));
     assert_eq!(server.sh(&id, "echo well"), "well");
+}
+
+/// Far more is posted than is ever read.
+#[test]
+fn input_that_nobody_reads_is_refused_and_not_kept() {
+    let _turn = turn::heavy();
+    let server = Server::start();
+    let id = server.create(json!({}));
+    let pid = server.launch(&id, json!({"command": "sleep", "args": ["9302"]}));
+    let rss = || -> u64 { server.own_processes().iter().filter_map(|p| p.status("VmRSS")).sum() };
+    let before = rss();
+    let agent = server.agent();
+    let agent_before = agent.status("VmRSS").expect("VmRSS");
+    let path = format!("{}/stdin", server.process_path(&id, pid));
+    let body = json!({"data": "z".repeat(MIB)}).to_string();
+    let (started, highest) = (Instant::now(), std::sync::atomic::AtomicU64::new(0));
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let post = || {
+            let answer = server.request("POST", &path, &[], body.as_bytes());
+            if answer.status != 200 {
+                assert_eq!(answer.expect_error(429, 1006)["retryable"], true);
+            }
+            highest.fetch_max(rss(), std::sync::atomic::Ordering::Relaxed);
+            answer.status
+        };
+        let threads: Vec<_> = (0..96).map(|_| scope.spawn(post)).collect();
+        threads.into_iter().map(|t| t.join().expect("join")).collect()
+    });
+    let taken = statuses.iter().filter(|status| **status == 200).count();
+    assert!(taken <= 2, "{taken} MiB were taken for a command that reads nothing");
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    let grown = highest.into_inner().saturating_sub(before);
+    // A call that waits holds its megabyte some four times; 16 may wait on each of two cores.
+    assert!(grown < 256 * 1024, "{grown} KiB at most");
+    assert_eq!(server.sh(&id, "echo well"), "well", "no other command waits");
+    assert_eq!(server.kill(&id, pid, json!("KILL")).status, 200);
+    assert_eq!(server.ended(&id, pid)["exit_code"], 137);
+    let answer = server.request("POST", &path, &[], br#"{"data":"x"}"#);
+    assert!(matches!(answer.status, 400 | 404 | 409), "{}", answer.text());
+    until("the agent's memory is given back", 10, || agent.status("VmRSS") < Some(agent_before + 4 * 1024));
+    // The control: one that reads gets all of it.
+    let pid = server.launch(&id, json!({"command": "wc", "args": ["-c"]}));
+    let path = format!("{}/stdin", server.process_path(&id, pid));
+    for _ in 0..8 {
+        server.request("POST", &path, &[], body.as_bytes()).expect(200);
+    }
+    server.post(&path, &json!({"eof": true})).expect(200);
+    server.ended(&id, pid);
+    let events = server.follow(&id, pid).rest();
+    assert_eq!(events[1].json().1["data"], format!("{}\n", 8 * MIB));
 }
