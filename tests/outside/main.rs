@@ -16,6 +16,7 @@ mod leaks;
 mod leftovers;
 mod log_lines;
 mod openapi;
+mod outliving;
 mod pool;
 mod pty;
 mod pty_shared;
