@@ -17,6 +17,7 @@ mod leftovers;
 mod log_lines;
 mod openapi;
 mod outliving;
+mod pids;
 mod pool;
 mod pty;
 mod pty_shared;
