@@ -21,6 +21,7 @@ mod pids;
 mod pool;
 mod pty;
 mod pty_shared;
+mod replay;
 mod resume;
 mod rootless;
 mod run;
