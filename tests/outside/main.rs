@@ -11,6 +11,7 @@ mod bad_query;
 mod config;
 mod crash;
 mod disk;
+mod floods;
 mod framing;
 mod leaks;
 mod leftovers;
