@@ -93,11 +93,13 @@ fn without_descriptors_the_accept_loop_rests() {
     let _turn = turn::heavy();
     let server = Server::builder().descriptors_max(96).start();
     let id = server.create(json!({}));
-    let mut crowd: Vec<Client> = (0..400).map(|_| server.client()).collect();
-    for client in &mut crowd {
+    let begin = |_| {
+        let mut client: Client = server.client();
         // Some are past what the kernel lets wait.
         let _ = client.send(b"GET /api/v1/health HTTP/1.1\r\nHost:");
-    }
+        client
+    };
+    let crowd: Vec<Client> = (0..400).map(begin).collect();
     let process = server.server_process().expect("the server process");
     until("its descriptors are used up", 20, || process.descriptors() >= 94);
     let log = server.log().len();
