@@ -96,6 +96,14 @@ impl Process {
     }
 }
 
+/// User and system time that a process has used, in ticks of 10 ms.
+#[track_caller]
+pub(crate) fn cpu_ticks(process: &Process) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).expect("stat");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime")
+}
+
 /// All processes of the host, by pid.
 pub(crate) fn processes() -> BTreeMap<i32, Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };

@@ -154,12 +154,16 @@ fn what_names_no_sandbox_or_process_is_not_found() {
     let id = server.create(json!({}));
     let document = description(&server);
     let ids = ["x", "..", "%2e%2e", "a%00", "-", "1", &id.to_uppercase(), &format!("{id}a"), &id[1..], &"a".repeat(32)];
-    let items = ["-1", "0", "00", "02", "+2", "2.0", "0x2", "2%20", "%202", "%32", "2%00", "x", "..", "%2e%2e", "self"];
-    let items = items.into_iter().chain(["18446744073709551618", "36893488147419103234"]);
-    // A terminal's id is a larger number than a pid; 1 is the sandbox's own first process.
-    let pids = ["1", "2147483648", "4294967295", "4294967296", "4294967298", "9223372036854775808"];
-    let pids: Vec<&str> = items.clone().chain(pids).collect();
-    let ptys: Vec<&str> = items.collect();
+    let items = ["-1", "0", "00", "x", "..", "%2e%2e", "self", "2%00", "18446744073709551618", "36893488147419103234"];
+    // 1 is the sandbox's own first process. A terminal's id is a larger number than a pid.
+    let mut pids: Vec<String> = items.into_iter().chain(["1", "2147483648", "4294967295"]).map(str::to_owned).collect();
+    let ptys: Vec<String> = items.map(str::to_owned).into();
+    // What another reader would take for a process that is there.
+    let pid = server.launch(&id, json!({"command": "sleep", "args": ["9101"]}));
+    let escaped: String = pid.to_string().bytes().map(|digit| format!("%{digit:x}")).collect();
+    pids.extend([format!("0{pid}"), format!("+{pid}"), format!("-{pid}"), format!("{pid}.0"), format!("0x{pid:x}")]);
+    pids.extend([format!("{pid}%20"), format!("%20{pid}"), format!("{pid}%00"), format!("{pid}x"), escaped]);
+    pids.extend([(pid + (1 << 32)).to_string(), (u128::from(pid) + (1 << 64)).to_string(), format!("{pid}%d9%a1")]);
     let mut tried = 0;
     for operation in operations(&document) {
         if operation.described["responses"]["200"]["content"]["text/html"].is_object() {
@@ -190,5 +194,7 @@ fn what_names_no_sandbox_or_process_is_not_found() {
         }
     }
     assert!(tried > 100, "{tried} cases");
+    let shown = server.get(&server.process_path(&id, pid)).expect(200).json();
+    assert_eq!(shown["state"], "running", "the control: it is there, and nobody reached it");
     assert_eq!(server.sh(&id, "echo well"), "well");
 }

@@ -2,7 +2,7 @@
 //!
 //! After each form the server must be in step: what follows is never answered as part of what came before.
 
-use crate::kit::{Client, Response, Server, turn};
+use crate::kit::{Client, Response, Server, cpu_ticks, turn};
 use crate::openapi::{description, operations, with_names};
 use serde_json::json;
 use std::io::Write;
@@ -288,10 +288,7 @@ fn server_rss_kib(server: &Server) -> u64 {
     server.server_process().and_then(|p| p.status("VmRSS")).expect("VmRSS")
 }
 
-/// User and system time of the server process in ticks of 10 ms.
+/// Of the server process.
 fn server_cpu_ticks(server: &Server) -> u64 {
-    let pid = server.server_process().expect("the server process").pid;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
-    fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime")
+    cpu_ticks(&server.server_process().expect("the server process"))
 }

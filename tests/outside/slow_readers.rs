@@ -1,7 +1,7 @@
 //! Does a reader that stops, or a client that holds descriptors, cost the server more than its place? Attacks T04 and T09
 //! on the built program: the command waits, memory stays, the accept loop rests.
 
-use crate::kit::{Client, Events, Server, turn, until, until_some};
+use crate::kit::{Client, Events, Server, cpu_ticks, turn, until, until_some};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -93,19 +93,21 @@ fn without_descriptors_the_accept_loop_rests() {
     let _turn = turn::heavy();
     let server = Server::builder().descriptors_max(96).start();
     let id = server.create(json!({}));
-    let mut crowd: Vec<Client> = (0..400).map(|_| server.client()).collect();
-    for client in &mut crowd {
+    let begin = |_| {
+        let mut client: Client = server.client();
         // Some are past what the kernel lets wait.
         let _ = client.send(b"GET /api/v1/health HTTP/1.1\r\nHost:");
-    }
+        client
+    };
+    let crowd: Vec<Client> = (0..400).map(begin).collect();
     let process = server.server_process().expect("the server process");
     until("its descriptors are used up", 20, || process.descriptors() >= 94);
     let log = server.log().len();
-    let (ticks, started) = (cpu_ticks(process.pid), Instant::now());
+    let (ticks, started) = (cpu_ticks(&process), Instant::now());
     while started.elapsed() < Duration::from_secs(2) {
         std::thread::sleep(Duration::from_millis(100));
     }
-    let used = cpu_ticks(process.pid) - ticks;
+    let used = cpu_ticks(&process) - ticks;
     assert!(process.descriptors() >= 94, "they are still used up");
     assert!(used < 10, "{used} ticks of 10 ms in 2 s of waiting: more than 5 %");
     let told = server.log().len() - log;
@@ -121,11 +123,4 @@ fn without_descriptors_the_accept_loop_rests() {
     // Our own kept connection idled longest of all.
     server.find_again();
     assert_eq!(server.sh(&id, "echo well"), "well");
-}
-
-/// User and system time of a process.
-fn cpu_ticks(pid: i32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
-    fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime")
 }

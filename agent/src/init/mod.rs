@@ -91,7 +91,7 @@ pub(crate) struct Agent {
     /// Output that has left the heap since that was last given back.
     carried_bytes: Cell<u64>,
     oom: Option<OwnedFd>,
-    null: Option<Rc<OwnedFd>>,
+    null: Option<OwnedFd>,
     /// Device number of the sandbox's devpts.
     devpts: Option<u64>,
     ptys: RefCell<pty::Ptys>,
@@ -211,7 +211,7 @@ async fn live(setup: Setup, leaves: Leaves, children: OwnedFd, spawner: Option<F
         commands: Cell::new(0),
         carried_bytes: Cell::new(0),
         oom: setup.oom,
-        null: setup.null.map(Rc::new),
+        null: setup.null,
         devpts: setup.devpts,
         ptys: RefCell::default(),
         jobs,

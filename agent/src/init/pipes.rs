@@ -3,10 +3,10 @@
 
 use super::Agent;
 use crate::sys::spawn::above_stdio;
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 /// Our ends of a command's pipes.
@@ -14,6 +14,12 @@ pub(crate) struct Pipes {
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+}
+
+/// The same file, opened once more: flags and locks that a command puts on its stdin are its own, not the next one's.
+fn reopened(null: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let path = format!("/proc/self/fd/{}", null.as_raw_fd());
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 #[derive(PartialEq, Eq)]
@@ -28,7 +34,7 @@ impl Pipes {
         let (stdout, out) = pipe(Ours::Reads)?;
         let (stderr, err) = pipe(Ours::Reads)?;
         let (stdin, input) = match &agent.null {
-            Some(null) if no_stdin => (None, Rc::clone(null)),
+            Some(null) if no_stdin => (None, Rc::new(above_stdio(reopened(null)?)?)),
             _ => {
                 let (ours, theirs) = pipe(Ours::Writes)?;
                 (Some(ours).filter(|_| !no_stdin), Rc::new(theirs))

@@ -208,7 +208,8 @@ impl Operation for ProcessStdin {
     const ROUTES: &'static [Route] = &[post("/api/v1/sandboxes/{id}/process/{pid}/stdin")];
     const TOOL: Option<Profile> = None;
     const EFFECT: Effect = Effect::Write;
-    const LIMITS: Limits = Limits { body_bytes_max: 2 * MIB, in_flight_max_per_sandbox: u32::MAX };
+    // A call waits while the command reads nothing, and holds its megabyte several times over.
+    const LIMITS: Limits = Limits { body_bytes_max: 2 * MIB, in_flight_max_per_sandbox: 16 };
     const ERRORS: &'static [Reason] = PROCESS_ERRORS;
     type Input = Input;
     type Output = Json<Done>;
