@@ -10,10 +10,13 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
 
 /// The first argument of the process.
 pub(crate) const ROLE: &str = "floor-stream";
 const PIECE_BYTES: usize = 64 << 10;
+/// The longest silence of a floor.
+const WAIT_MS_MAX: u64 = 20_000;
 
 /// The floor's process, ended when dropped.
 pub(crate) struct StreamFloor {
@@ -56,6 +59,7 @@ impl StreamFloor {
         let failed = |error| Failure::io("connect to the floor", &error);
         let mut stream = TcpStream::connect(&self.address).map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
+        stream.set_read_timeout(Some(Duration::from_millis(WAIT_MS_MAX))).map_err(failed)?;
         let choice = match carry {
             Carry::Pipe => b'p',
             Carry::Terminal => b't',
@@ -111,13 +115,16 @@ fn carry(mut stream: TcpStream, lines: &str) -> std::io::Result<()> {
         b't' => {
             let (mut master, slave) = terminal()?;
             let mut child = seq.stdin(Stdio::null()).stdout(slave).spawn()?;
+            // It holds the slave, and only the last one that is closed ends the master.
+            drop(seq);
             // A terminal whose last writer has gone is EIO.
             let _ = copy(&mut master, &mut stream);
             child.wait().map(drop)
         }
         _ => {
             let (master, slave) = terminal()?;
-            let mut child = Command::new("cat").stdin(slave.try_clone()?).stdout(slave).spawn()?;
+            let child = Command::new("cat").stdin(slave.try_clone()?).stdout(slave).spawn();
+            let mut child = child?;
             let (mut keys, mut screen) = (stream.try_clone()?, master.try_clone()?);
             std::thread::spawn(move || copy(&mut screen, &mut stream));
             let _ = copy(&mut keys, &mut &master);

@@ -20,7 +20,7 @@ use tungstenite::{Message, WebSocket};
 const FLOOR: &str = "bare pty + socket";
 /// What an echo may take over the bare one, ms.
 const OVER_FLOOR_MS: f64 = 0.5;
-const WAIT_MS_MAX: u64 = 60_000;
+const WAIT_MS_MAX: u64 = 20_000;
 const WARM: u64 = 5;
 /// A line of a terminal holds 4,095 characters: a new one is begun before.
 const KEYS_A_LINE: u64 = 1_000;
@@ -42,7 +42,6 @@ fn echo(bench: &Bench<'_>, herd: &Herd<'_>, id: &str, floor: &StreamFloor) -> Re
     let gap = Duration::from_millis(bench.options.gap_ms);
     let mut terminal = open(bench, herd, id, &json!({ "command": "cat" }))?;
     let mut bare = floor.connect(Carry::Echo)?;
-    bare.set_read_timeout(Some(Duration::from_millis(WAIT_MS_MAX))).map_err(|e| Failure::io("floor", &e))?;
     let (mut ours, mut theirs) = (Samples::default(), Samples::default());
     for count in 0..WARM + bench.options.samples {
         if stop::requested() {

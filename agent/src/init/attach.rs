@@ -11,6 +11,7 @@ use super::Agent;
 use super::bell::Listener;
 use super::calls::find;
 use super::grpc::{self, Code, Status, Unanswered, poll_queue, poll_window};
+use super::keep::HOLD;
 use super::kept::Kept;
 use super::output::{ATTACH_HEAD_BYTES_MAX, push_attach_head};
 use super::pace::ReaderId;
@@ -22,7 +23,9 @@ use h2::SendStream;
 use h2::server::SendResponse;
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
+use tokio::time::sleep;
 use workspace_proto::agent::attach_event::Event;
 use workspace_proto::agent::{AttachEvent, AttachRequest};
 use workspace_proto::{OUTPUT_CHUNK_BYTES_MAX, grpc_frame};
@@ -40,12 +43,31 @@ pub(crate) async fn attach(
         return Err(Status(Code::OutOfRange, "cursor: beyond what was ever printed").into());
     }
     let mut out = grpc::begin(respond).map_err(|_| Unanswered::Gone)?;
+    if kept.widen() {
+        tokio::task::spawn_local(narrow_later(Rc::downgrade(&command)));
+    }
     let mut reader = Reader::new(&command, kept, request.cursor);
     reader.queue(Event::Process(command.message()));
     if poll_fn(|cx| reader.poll(cx, &mut out)).await.is_ok() {
         grpc::finish(&mut out);
     }
     Ok(())
+}
+
+/// Gives back what is kept for readers that are cut off, once none has come for a whole hold.
+async fn narrow_later(command: Weak<Tracked>) {
+    let mut was_read = true;
+    loop {
+        sleep(HOLD).await;
+        let Some(command) = command.upgrade() else { return };
+        let Some(kept) = &command.kept else { return };
+        let is_read = kept.pace.borrow().is_read();
+        if !is_read && !was_read {
+            kept.narrow();
+            return crate::sys::heap::give_back();
+        }
+        was_read = is_read;
+    }
 }
 
 struct Reader<'a> {

@@ -22,7 +22,8 @@ use workspace_proto::agent::{ExitReason, Exited, Process, StartRequest};
 use workspace_proto::{RING_BYTES_DEFAULT, RING_BYTES_MAX, RING_BYTES_MIN, RING_HOLD_S};
 
 const TAG_BYTES_MAX: usize = 256;
-const HOLD: Duration = Duration::from_secs(RING_HOLD_S);
+/// How long what was sent last waits for a reader that was cut off.
+pub(crate) const HOLD: Duration = Duration::from_secs(RING_HOLD_S);
 /// What a ring keeps more at its command's end, so that nothing that lies in two pipes of the usual size pushes out what
 /// was not sent.
 const OWED_BYTES_MAX: usize = 128 << 10;

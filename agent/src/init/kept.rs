@@ -25,7 +25,17 @@ pub(crate) struct Kept {
     pump: RefCell<Option<Waker>>,
     /// It waits for room.
     is_held: Cell<bool>,
+    /// What is kept for nobody in particular.
+    bytes_max: usize,
+    /// More is kept, for readers that are cut off.
+    is_wide: Cell<bool>,
 }
+
+/// Kept beyond the rest while somebody reads, and a while after, at most: what lies in the sockets between here and a
+/// reader, of which a client's alone takes up to 6 MiB (tcp(7), tcp_rmem). Of a ring that was asked for to be small, so
+/// many times its size.
+const SENT_BYTES_MAX: usize = 7 << 20;
+const SENT_TIMES: usize = 7;
 
 impl Kept {
     /// Nothing yet.
@@ -35,7 +45,22 @@ impl Kept {
             pace: RefCell::new(Pace::new(hold)),
             pump: RefCell::new(None),
             is_held: Cell::new(false),
+            bytes_max,
+            is_wide: Cell::new(false),
         }
+    }
+
+    /// Somebody reads: keeps more. True where it has to be looked whether that is still so.
+    pub(crate) fn widen(&self) -> bool {
+        let was_wide = self.is_wide.replace(true);
+        self.ring.borrow_mut().resize(self.bytes_max + SENT_BYTES_MAX.min(SENT_TIMES * self.bytes_max));
+        !was_wide
+    }
+
+    /// Nobody has read for a while.
+    pub(crate) fn narrow(&self) {
+        self.is_wide.set(false);
+        self.ring.borrow_mut().resize(self.bytes_max);
     }
 
     /// From which cursor to which it is kept.

@@ -47,6 +47,8 @@ impl RingsTotal {
 pub(crate) struct Ring {
     total: Rc<RingsTotal>,
     bytes_max: usize,
+    /// As it was made.
+    first_bytes_max: usize,
     /// Kept beyond all bounds.
     extra: usize,
     blocks: VecDeque<Block>,
@@ -76,6 +78,7 @@ impl Ring {
         Ring {
             total: Rc::clone(total),
             bytes_max,
+            first_bytes_max: bytes_max,
             extra: 0,
             blocks: VecDeque::new(),
             open: Open::default(),
@@ -103,9 +106,20 @@ impl Ring {
         (self.kept() + spare).saturating_sub(over).max(RING_FLOOR_BYTES).min(self.bytes_max) + self.extra
     }
 
+    /// How much of that may be what nobody was sent: the rest of a resized one is for what was sent.
+    pub(crate) fn unsent_bytes_max(&self) -> usize {
+        self.capacity().min(self.first_bytes_max + self.extra)
+    }
+
     /// Lets it keep `bytes` more from now on, whatever the others hold.
     pub(crate) fn widen(&mut self, bytes: usize) {
         self.extra += bytes;
+    }
+
+    /// Keeps at most `bytes_max` from now on, and drops the oldest beyond it.
+    pub(crate) fn resize(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+        self.bound();
     }
 
     /// Appends what was read from `stream`. From [`BLOCK_BYTES_MIN`] on the memory of `bytes` is kept, not copied.

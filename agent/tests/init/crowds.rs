@@ -160,7 +160,8 @@ fn a_flood_that_nobody_reads_does_not_starve_others() {
             assert!(one.elapsed() < Duration::from_secs(3), "{:?}", one.elapsed());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        assert!(resident_kib(&sandbox) < 40 << 10, "{} KiB", resident_kib(&sandbox));
+        // What all rings of a sandbox may hold, and the agent itself.
+        assert!(resident_kib(&sandbox) < 96 << 10, "{} KiB", resident_kib(&sandbox));
         for pid in floods {
             let process = client.get(pid).await.unwrap();
             assert!(process.kept_from > 0, "it runs free");

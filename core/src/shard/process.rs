@@ -14,18 +14,26 @@ use crate::id::SandboxId;
 use crate::process::{Event, Finished, Process, RunCommand, StartCommand};
 use crate::sandbox::State;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 use workspace_proto::agent::StartRequest;
 
-/// Events of at most 64 KiB between two cores.
-const EVENTS_MAX: usize = 1;
+/// Batches on their way between two cores.
+const BATCHES_MAX: usize = 1;
+/// Output in one batch, beyond which no more is added.
+const BATCH_BYTES_MAX: usize = 64 << 10;
+/// Events in one batch.
+const BATCH_EVENTS_MAX: usize = 256;
+
+type Batch = Vec<Result<Event, Error>>;
 
 /// A command's events, read on any core. Dropping it ends the reading, and the command where it was run for it.
 pub struct Follow {
-    events: flume::Receiver<Result<Event, Error>>,
+    batches: flume::Receiver<Batch>,
+    batch: std::vec::IntoIter<Result<Event, Error>>,
     /// Never sent to: disconnected when this is dropped.
     _here: flume::Sender<()>,
 }
@@ -33,12 +41,20 @@ pub struct Follow {
 impl Follow {
     /// The next event; `None` behind the last. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<Event, Error>> {
-        self.events.recv_async().await.ok()
+        loop {
+            if let Some(event) = self.batch.next() {
+                return Some(event);
+            }
+            self.batch = self.batches.recv_async().await.ok()?.into_iter();
+        }
     }
 
     /// The next event, where it has come already.
     pub fn ready(&mut self) -> Option<Result<Event, Error>> {
-        self.events.try_recv().ok()
+        if self.batch.as_slice().is_empty() {
+            self.batch = self.batches.try_recv().ok()?.into_iter();
+        }
+        self.batch.next()
     }
 }
 
@@ -148,13 +164,13 @@ impl Shard {
     /// Carries events to a reader on any core. Where a sandbox is named, the command counts as running in it, and ends
     /// when its disk is full.
     fn pump(&self, mut follower: Box<dyn Follower>, within: Option<Rc<Slot>>) -> Follow {
-        let (sender, events) = flume::bounded(EVENTS_MAX);
+        let (sender, batches) = flume::bounded::<Batch>(BATCHES_MAX);
         let (here, gone) = flume::bounded::<()>(1);
         let shard = self.clone();
         spawn(async move {
             let carry = async {
-                while let Some(event) = follower.next().await? {
-                    if sender.send_async(Ok(event)).await.is_err() {
+                while let Some(batch) = next_batch(&mut *follower).await? {
+                    if sender.send_async(batch).await.is_err() {
                         break;
                     }
                 }
@@ -167,9 +183,30 @@ impl Shard {
                 }
             };
             if let Either::Left((Err(error), _)) = select(pin!(carried), pin!(gone.recv_async())).await {
-                let _ = sender.send_async(Err(error)).await;
+                let _ = sender.send_async(vec![Err(error)]).await;
             }
         });
-        Follow { events, _here: here }
+        Follow { batches, batch: Vec::new().into_iter(), _here: here }
+    }
+}
+
+/// The next event, and those that have come already: a wake-up of another core costs more than many small events.
+async fn next_batch(follower: &mut dyn Follower) -> Result<Option<Batch>, Error> {
+    let Some(first) = follower.next().await? else { return Ok(None) };
+    let mut bytes = bytes_of(&first);
+    let mut batch = vec![Ok(first)];
+    while bytes < BATCH_BYTES_MAX && batch.len() < BATCH_EVENTS_MAX {
+        // What has failed, or has ended, says so again when it is asked next.
+        let Some(Ok(Some(event))) = follower.next().now_or_never() else { break };
+        bytes += bytes_of(&event);
+        batch.push(Ok(event));
+    }
+    Ok(Some(batch))
+}
+
+fn bytes_of(event: &Event) -> usize {
+    match event {
+        Event::Output { bytes, .. } => bytes.len(),
+        _ => 0,
     }
 }

@@ -19,7 +19,7 @@ use workspace_core::shard::{self, Shard};
 use workspace_core::{Error, Reason};
 
 /// Events are sent when this much has collected, even where more are there.
-const PAGE_BYTES_MAX: usize = 32 << 10;
+const PAGE_BYTES_MAX: usize = 64 << 10;
 
 /// A command of a query.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -6,5 +6,4 @@ pub(crate) mod heap;
 pub(crate) mod idmap;
 pub(crate) mod namespaces;
 pub mod signal;
-pub(crate) mod tcp;
 pub(crate) mod uring;
