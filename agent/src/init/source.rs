@@ -26,7 +26,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long a pipe that a daemonised child keeps open is read after the command's end.
 const DRAIN_WAIT: Duration = Duration::from_millis(200);
-/// After a piece below [`SMALL_BYTES`] the next small one waits so long.
+/// After two pieces below [`SMALL_BYTES`] the next small one waits so long. One alone may be what a full buffer of ours has
+/// left in the pipe of a program that prints a lot.
 const REST: Duration = Duration::from_millis(1);
 const SMALL_BYTES: usize = 4096;
 
@@ -65,6 +66,8 @@ struct Source {
     pipe: Pipe,
     /// Bytes that lay in the pipe when the command ended and are not read yet.
     owed: usize,
+    /// The piece before was small.
+    was_small: bool,
 }
 
 enum Pipe {
@@ -76,7 +79,7 @@ enum Pipe {
 impl Sources {
     /// Must be called in the runtime: the pipes are registered.
     pub(crate) fn new(stdout: OwnedFd, stderr: OwnedFd) -> Sources {
-        let source = |stream, fd| Source { stream, pipe: Pipe::watch(fd), owed: 0 };
+        let source = |stream, fd| Source { stream, pipe: Pipe::watch(fd), owed: 0, was_small: false };
         Sources { pair: [source(Stream::Stdout, stdout), source(Stream::Stderr, stderr)], first: 0, drained: None }
     }
 
@@ -163,9 +166,11 @@ impl Source {
             }
             Ok(length) => {
                 self.owed = self.owed.saturating_sub(length);
-                if length < SMALL_BYTES {
+                let is_small = length < SMALL_BYTES;
+                if is_small && self.was_small {
                     self.pipe.change(Pipe::rest);
                 }
+                self.was_small = is_small;
                 length
             }
         }
