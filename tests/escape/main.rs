@@ -25,5 +25,6 @@ mod identity;
 mod ipc;
 mod kernel;
 mod root;
+mod terminals;
 mod users;
 mod work;

@@ -6,6 +6,11 @@ use super::client::{Client, Response, encode};
 use super::server::Server;
 use serde_json::Value;
 use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// For an event that must come.
+const EVENT_WAIT: Duration = Duration::from_secs(60);
 
 /// What a browser would dispatch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,12 +164,16 @@ impl Events {
         self.try_next().unwrap_or_else(|e| panic!("the stream broke off: {e}"))
     }
 
-    /// The same where the connection may break.
-    pub(crate) fn try_next(&mut self) -> std::io::Result<Option<Event>> {
+    /// The same where the connection may break. Signs of life alone are not waited for without end.
+    pub(crate) fn try_next(&mut self) -> io::Result<Option<Event>> {
+        let started = Instant::now();
         while self.ready.is_empty() && !self.ended {
             match self.client.chunk()? {
                 Some(bytes) => self.ready.extend(self.parser.feed(&bytes)),
                 None => self.ended = true,
+            }
+            if self.ready.is_empty() && started.elapsed() > EVENT_WAIT {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "signs of life, but no event"));
             }
         }
         Ok(self.ready.pop_front())

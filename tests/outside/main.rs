@@ -22,6 +22,8 @@ mod outliving;
 mod pids;
 mod pool;
 mod pty;
+mod pty_answers;
+mod pty_leftovers;
 mod pty_shared;
 mod replay;
 mod resume;
