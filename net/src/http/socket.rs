@@ -23,7 +23,8 @@ const SCRATCH_BYTES: usize = 64 << 10;
 const AHEAD_BYTES_MAX: usize = 64 << 10;
 /// An output buffer above this is given back after use.
 const OUT_BYTES_KEPT: usize = 64 << 10;
-const LINGER_BYTES_MAX: usize = 1 << 20;
+/// Enough for a client that reads nothing before it has sent all of an upload that was refused.
+const LINGER_BYTES_MAX: usize = 64 << 20;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
@@ -80,6 +81,11 @@ impl<'a> Wire<'a> {
             Err(Errno::AGAIN | Errno::INTR) => Ok(false),
             Err(_) => Err(Gone::Left),
         }
+    }
+
+    /// Appends what is there already; false where that is nothing.
+    pub(crate) fn fill_now(&mut self) -> bool {
+        matches!(receive(&self.peer, &mut self.input), Ok(1..))
     }
 
     /// Sends all that was answered.
