@@ -9,6 +9,8 @@ mod bad_input;
 mod config;
 mod crash;
 mod disk;
+mod files;
+mod files_bytes;
 mod framing;
 mod leaks;
 mod openapi;
