@@ -14,6 +14,9 @@ use rustix::io::Errno;
 /// Mode of a directory that is made.
 const MODE: u32 = 0o755;
 
+/// How often a thing is looked at that others change meanwhile.
+const TRIES_MAX: u32 = 64;
+
 /// Whether what lies below goes too, or what is missing above is made too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recursive {
@@ -114,19 +117,25 @@ impl Tree {
 fn remove(tree: &Tree, path: &SandboxPath, recursive: Recursive) -> Result<(), Error> {
     let fails = |errno| failure::of(errno, path);
     let roots = tree.roots()?;
-    let (directory, name, node) = entry(&roots, path, Last::Keep, Parents::Need)?;
-    let node = node.ok_or_else(|| fails(Errno::NOENT))?;
-    match (node.is_dir(), recursive) {
-        (false, _) => unlinkat(&directory, &name[..], AtFlags::empty()).map_err(fails)?,
-        (true, Recursive::No) => unlinkat(&directory, &name[..], AtFlags::REMOVEDIR).map_err(fails)?,
-        // First out of reach, then away: nobody sees half of it, and nobody who writes to its path keeps it alive.
-        (true, Recursive::Yes) => {
-            let scrap = Scrap::take(roots.scratch()?, &directory, &name).map_err(fails)?;
-            scrap.remove().map_err(fails)?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let (directory, name, node) = entry(&roots, path, Last::Keep, Parents::Need)?;
+        let node = node.ok_or_else(|| fails(Errno::NOENT))?;
+        let removed = match (node.is_dir(), recursive) {
+            (false, _) => unlinkat(&directory, &name[..], AtFlags::empty()),
+            (true, Recursive::No) => unlinkat(&directory, &name[..], AtFlags::REMOVEDIR),
+            // First out of reach, then away: nobody sees half of it, and nobody who writes to its path keeps it alive.
+            (true, Recursive::Yes) => Scrap::take(roots.scratch()?, &directory, &name).and_then(Scrap::remove),
+        };
+        match removed {
+            // Somebody has put another thing there meanwhile.
+            Err(Errno::ISDIR | Errno::NOTDIR) if tries < TRIES_MAX => continue,
+            removed => removed.map_err(fails)?,
         }
+        tree.files().space.forget(tree.id());
+        return sync_directory(&directory).map_err(fails);
     }
-    tree.files().space.forget(tree.id());
-    sync_directory(&directory).map_err(fails)
 }
 
 fn exists(path: &SandboxPath) -> Error {

@@ -7,13 +7,21 @@ use rustix::io::Errno;
 /// A system call on `path` failed.
 pub(super) fn of(errno: Errno, path: &SandboxPath) -> Error {
     let (reason, what) = told(errno);
-    Error::new(reason, format!("{}: {what}", path.brief())).source(errno)
+    logged(Error::new(reason, format!("{}: {what}", path.brief())), errno)
 }
 
 /// A system call on something without a path of its own failed.
 pub(super) fn anywhere(errno: Errno) -> Error {
     let (reason, what) = told(errno);
-    Error::new(reason, what).source(errno)
+    logged(Error::new(reason, what), errno)
+}
+
+/// What a caller does wrong is no matter of the log.
+fn logged(error: Error, errno: Errno) -> Error {
+    match error.reason {
+        Reason::Internal | Reason::NoSpace | Reason::Overloaded => error.source(errno),
+        _ => error,
+    }
 }
 
 fn told(errno: Errno) -> (Reason, &'static str) {
