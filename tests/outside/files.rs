@@ -67,10 +67,12 @@ pub(crate) fn escape(text: &str) -> String {
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-/// Runs a test as the user that runs the tests, and where that is root as an ordinary user too.
+/// Runs a test as the user that runs the tests, and where that is root on a disk that can't be idmapped and as an
+/// ordinary user too.
 pub(crate) fn as_everyone(test: impl Fn(&Server)) {
     test(&Server::start());
     if is_root() {
+        test(&Server::builder().on_overlay().start());
         match Server::builder().user(THROW_AWAY_UID).try_start() {
             Ok(server) => test(&server),
             Err(_) => println!("skipped as an ordinary user: this machine forbids user namespaces to them"),
@@ -85,8 +87,8 @@ fn what_is_written_is_read_on_both_sides_and_is_the_users() {
         let put = files.put("a/b/f.bin", &[], b"\0\xff bytes").expect(200).json();
         assert_eq!((&put["success"], &put["path"]), (&json!(true), &json!("/workspace/a/b/f.bin")));
         assert_eq!(
-            files.sh("stat -c '%a %u %g %U %s' a a/b a/b/f.bin | tr '\\n' ';'; od -An -tx1 a/b/f.bin"),
-            "755 1000 1000 user 4096;755 1000 1000 user 4096;644 1000 1000 user 8; 00 ff 20 62 79 74 65 73"
+            files.sh("stat -c '%a %u %g %U' a a/b a/b/f.bin | tr '\\n' ';'; od -An -tx1 a/b/f.bin"),
+            "755 1000 1000 user;755 1000 1000 user;644 1000 1000 user; 00 ff 20 62 79 74 65 73"
         );
         assert_eq!(files.get("a/b/f.bin", &[RAW]).expect(200).body, b"\0\xff bytes");
         let json_put = json!({"content": "é text\n"});
@@ -309,6 +311,40 @@ fn a_copy_is_whole_and_the_users() {
         files.post("move", json!({"source": "/home/user/s", "destination": "/workspace/back"})).expect(200);
         assert_eq!(files.sh("cat back/d/b; ls ~"), "2");
     });
+}
+
+#[test]
+fn lines_and_files_are_found() {
+    let server = Server::start();
+    let files = Files::new(&server);
+    files.sh("mkdir -p src/deep .git; printf 'one\\nfn Main() {}\\nthree\\n' >src/a.rs; printf 'fn main' >src/deep/b.rs; echo 'fn main' >c.txt; \
+        printf 'fn main\\0' >bin; echo 'fn main' >.git/x; ln -s /etc link; mkfifo p; ln -s . loop; head -c 3000000 /dev/zero | tr '\\0' m >long");
+    let search = |query: &str| server.get(&files.route(&format!("/files/search?{query}"))).expect(200).json();
+    let paths = |found: &Value| {
+        let mut paths: Vec<String> = found["matches"]
+            .as_array()
+            .expect("matches")
+            .iter()
+            .map(|m| format!("{}:{}", m["path"].as_str().expect("path").trim_start_matches("/workspace/"), m["line"]))
+            .collect();
+        paths.sort();
+        paths
+    };
+    assert_eq!(paths(&search("pattern=fn%20main")), ["c.txt:1", "src/deep/b.rs:1"]);
+    let found = search("pattern=%5Efn%20m&ignore_case=true&glob=*.rs");
+    assert_eq!(paths(&found), ["src/a.rs:2", "src/deep/b.rs:1"]);
+    assert_eq!((&found["truncated"], &found["files_searched"]), (&json!(false), &json!(2)));
+    assert_eq!(paths(&search("glob=src/*.rs")), ["src/a.rs:null"]);
+    assert_eq!(paths(&search("glob=**/*.rs&path=src")), ["a.rs:null", "deep/b.rs:null"].map(|p| format!("src/{p}")));
+    assert_eq!(paths(&search("pattern=main&hidden=true&path=.git")), [".git/x:1"]);
+    assert_eq!(paths(&search("pattern=three&path=src/a.rs")), ["src/a.rs:3"]);
+    let cut = search("pattern=.&limit=1");
+    assert_eq!((cut["matches"].as_array().map(Vec::len), &cut["truncated"]), (Some(1), &json!(true)));
+    for bad in ["pattern=(", "glob=%5B", "pattern=(a%7B1000%7D)%7B1000%7D", "limit=0", "limit=10001"] {
+        server.get(&files.route(&format!("/files/search?{bad}"))).expect_error(400, 1002);
+    }
+    server.get(&files.route("/files/search?path=link&pattern=root")).expect_error(400, 3004);
+    server.get(&files.route("/files/search?path=p&pattern=root")).expect_error(400, 3005);
 }
 
 #[test]

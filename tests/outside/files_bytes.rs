@@ -60,6 +60,26 @@ fn parts_and_tags_are_those_of_the_rfc() {
 }
 
 #[test]
+fn content_and_names_run_in_no_browser() {
+    let server = Server::start();
+    let files = Files::new(&server);
+    let name = "a\r\nSet-Cookie: x;\"é\u{202e}.html";
+    files.put(name, &[], b"<script>alert(1)</script>").expect(200);
+    assert_eq!(files.sh("ls -A | wc -l"), "2", "a newline is a part of the name");
+    let got = files.get(name, &[RAW]).expect(200);
+    assert!(got.header("set-cookie").is_none());
+    assert_eq!(got.header("content-type"), Some("application/octet-stream"));
+    let expected = "attachment; filename*=UTF-8''a%0D%0ASet-Cookie%3A%20x%3B%22%C3%A9%E2%80%AE.html";
+    assert_eq!(got.header("content-disposition"), Some(expected));
+    assert_eq!(got.header("content-security-policy"), Some("default-src 'none'; sandbox"));
+    let json = files.get(name, &[]).expect(200);
+    assert_eq!(
+        (json.header("content-type"), json.header("x-content-type-options")),
+        (Some("application/json"), Some("nosniff"))
+    );
+}
+
+#[test]
 fn conditions_keep_two_writers_apart() {
     let _turn = turn::heavy();
     let server = Server::start();

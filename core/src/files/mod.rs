@@ -20,6 +20,7 @@ mod read;
 pub mod remove;
 mod resolve;
 mod roots;
+mod search;
 mod space;
 mod write;
 
@@ -29,6 +30,7 @@ pub use list::{ListOptions, Listing};
 pub use path::SandboxPath;
 pub use read::{Content, PIECE_BYTES_MAX, Pieces};
 pub use roots::{Numbering, Replace};
+pub use search::{Match, SearchOptions, SearchResult};
 pub use write::{Upload, WriteOptions, Written};
 
 use crate::error::Error;

@@ -6,6 +6,7 @@
 mod bounds;
 mod command;
 mod file;
+mod file_search;
 mod file_tree;
 mod pid;
 mod place;
@@ -58,6 +59,7 @@ operations![
     file_tree::FileMove,
     file_tree::FileCopy,
     file_tree::FileRemove,
+    file_search::FileSearch,
     terminal_page::TerminalPage,
 ];
 
