@@ -1,6 +1,6 @@
 //! Which question is asked, of which server, and what happens when it cannot be answered?
 //!
-//! Each question is a file: `create burst run get density churn`. Every one measures the server beside a floor in the same run and gives
+//! Each question is a file: `create burst run stream terminal get density churn`. Every one measures the server beside a floor in the same run and gives
 //! rows; `compare` prints them. Nothing here is a test, and no test uses a time from here.
 
 mod api;
@@ -14,6 +14,7 @@ mod density;
 mod failure;
 mod floor;
 mod floor_http;
+mod floor_stream;
 #[cfg(test)]
 #[path = "../../tests/fuzz/run.rs"]
 mod fuzz;
@@ -27,7 +28,9 @@ mod run;
 mod server;
 mod spread;
 mod stop;
+mod stream;
 mod sys;
+mod terminal;
 
 use crate::compare::Row;
 use crate::failure::Failure;
@@ -57,6 +60,11 @@ fn begin() -> Result<ExitCode, Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().map(String::as_str) == Some(floor_http::ROLE) {
         return floor_http::serve().map(|()| ExitCode::SUCCESS);
+    }
+    if let [role, lines] = &arguments[..]
+        && role == floor_stream::ROLE
+    {
+        return floor_stream::serve(lines).map(|()| ExitCode::SUCCESS);
     }
     if arguments.is_empty() || arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
         print!("{}", options::help());
@@ -100,6 +108,8 @@ fn answer(question: Question, options: &Options) -> Result<Vec<Row>, Failure> {
         Question::Create => create::ask(&bench),
         Question::Burst => burst::ask(&bench),
         Question::Run => run::ask(&bench),
+        Question::Stream => stream::ask(&bench),
+        Question::Terminal => terminal::ask(&bench),
         Question::Get => get::ask(&bench),
         Question::Density => density::ask(&bench),
         Question::Churn => churn::ask(&bench),

@@ -14,6 +14,10 @@ pub(crate) enum Question {
     Burst,
     /// How long does a command take, there and back?
     Run,
+    /// How fast does output travel?
+    Stream,
+    /// How fast is a terminal?
+    Terminal,
     /// How many GETs a second, and at which price?
     Get,
     /// What does an idle sandbox cost when there are many?
@@ -23,8 +27,16 @@ pub(crate) enum Question {
 }
 
 impl Question {
-    const ALL: [Question; 6] =
-        [Question::Create, Question::Run, Question::Get, Question::Burst, Question::Churn, Question::Density];
+    const ALL: [Question; 8] = [
+        Question::Create,
+        Question::Run,
+        Question::Stream,
+        Question::Terminal,
+        Question::Get,
+        Question::Burst,
+        Question::Churn,
+        Question::Density,
+    ];
 
     /// As on the command line.
     pub(crate) const fn name(self) -> &'static str {
@@ -32,6 +44,8 @@ impl Question {
             Question::Create => "create",
             Question::Burst => "burst",
             Question::Run => "run",
+            Question::Stream => "stream",
+            Question::Terminal => "terminal",
             Question::Get => "get",
             Question::Density => "density",
             Question::Churn => "churn",
@@ -67,6 +81,8 @@ pub(crate) struct Options {
     pub(crate) rounds: u64,
     /// Commands at once.
     pub(crate) at_once: u64,
+    /// Lines of `seq` that `stream` and `terminal` carry.
+    pub(crate) lines: u64,
     /// Keep-alive connections of `get`.
     pub(crate) connections: u64,
     /// Client threads of `get`.
@@ -104,12 +120,15 @@ const fn count(
     Count { name, what, full, quick, max, place }
 }
 
-const COUNTS: [Count; 12] = [
-    count("--samples", "create, run: measurements one by one", [200, 10, 100_000], |to| &mut to.samples),
-    count("--gap-ms", "create, run: rest before each of them", [20, 5, 10_000], |to| &mut to.gap_ms),
+const COUNTS: [Count; 13] = [
+    count("--samples", "create, run, terminal: measurements one by one", [200, 10, 100_000], |to| &mut to.samples),
+    count("--gap-ms", "create, run, terminal: rest before each of them", [20, 5, 10_000], |to| &mut to.gap_ms),
     count("--burst", "burst: creates at once", [100, 20, 2_000], |to| &mut to.burst),
-    count("--rounds", "burst, run, get: turns of ours and the floor", [5, 2, 100], |to| &mut to.rounds),
+    count("--rounds", "burst, run, stream, terminal, get: turns of ours and the floor", [5, 2, 100], |to| {
+        &mut to.rounds
+    }),
     count("--at-once", "run: commands at once", [64, 8, 1_024], |to| &mut to.at_once),
+    count("--lines", "stream, terminal: lines of seq", [20_000_000, 200_000, 1_000_000_000], |to| &mut to.lines),
     count("--connections", "get: keep-alive connections", [64, 16, 4_096], |to| &mut to.connections),
     count("--threads", "get: client threads", [2, 2, 64], |to| &mut to.threads),
     count("--round-ms", "get: length of a round", [2_000, 300, 60_000], |to| &mut to.round_ms),
@@ -178,6 +197,7 @@ impl Options {
             burst: 0,
             rounds: 0,
             at_once: 0,
+            lines: 0,
             connections: 0,
             threads: 0,
             round_ms: 0,
@@ -213,7 +233,7 @@ fn address_of(url: &str) -> Result<String, Failure> {
 pub(crate) fn help() -> String {
     let mut text = String::from(
         "workspace-bench QUESTION… [options]\n\n\
-         Questions: create run get burst churn density, or all.\n\n\
+         Questions: create run stream terminal get burst churn density, or all.\n\n\
          Starts the server itself and removes everything afterwards:\n  \
          --server PATH        its program (workspace-server beside this one)\n  \
          --dir DIR            where its directory is made (/var/tmp)\n  \

@@ -38,7 +38,8 @@ pub(crate) struct Target {
     pub(crate) supervisor: Option<u32>,
     /// Its control group parents; of a server that was named, those of all servers here.
     pub(crate) groups: BTreeSet<PathBuf>,
-    key: Option<String>,
+    /// Sent as `Authorization: Bearer`.
+    pub(crate) key: Option<String>,
 }
 
 impl Target {

@@ -7,7 +7,8 @@ use crate::error::{Error, Reason};
 use crate::id::SandboxId;
 use crate::shard::mailbox::{Reply, oneshot};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
-use std::os::fd::OwnedFd;
+use rustix::io::Errno;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::thread;
 
@@ -58,14 +59,14 @@ fn failed() -> Error {
 
 /// Bytes that a sandbox's files use on disk; the largest number where they are more than can be walked.
 pub(crate) fn used_bytes(root: &OwnedFd, id: SandboxId) -> rustix::io::Result<u64> {
-    let open = |dir: &OwnedFd, name: &std::ffi::CStr| {
+    let open = |dir: BorrowedFd<'_>, name: &std::ffi::CStr| {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::RDONLY;
         openat(dir, name, flags, Mode::empty())
     };
     let top = openat(root, id.as_str(), OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?;
-    let mut open_dirs = vec![Dir::read_from(&top).map(|dir| (top, dir))?];
+    let mut open_dirs = vec![Dir::new(top)?];
     let (mut used, mut entries) = (0_u64, 0_usize);
-    while let Some((fd, dir)) = open_dirs.last_mut() {
+    while let Some(dir) = open_dirs.last_mut() {
         let Some(entry) = dir.read() else {
             open_dirs.pop();
             continue;
@@ -77,18 +78,21 @@ pub(crate) fn used_bytes(root: &OwnedFd, id: SandboxId) -> rustix::io::Result<u6
         }
         entries += 1;
         // What vanishes meanwhile uses nothing.
-        let Ok(stat) = statat(&*fd, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let Ok(stat) = statat(dir.fd()?, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         used = used.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(BLOCK_BYTES));
         let below = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => open(fd, name).ok(),
+            FileType::Directory => match open(dir.fd()?, name) {
+                // This says nothing of the tree: better no answer than one that leaves out what lies below.
+                Err(lack @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => return Err(lack),
+                other => other.ok(),
+            },
             _ => None,
         };
         if entries > ENTRIES_MAX || (below.is_some() && open_dirs.len() >= DEPTH_MAX) {
             return Ok(u64::MAX);
         }
         if let Some(below) = below {
-            let dir = Dir::read_from(&below)?;
-            open_dirs.push((below, dir));
+            open_dirs.push(Dir::new(below)?);
         }
     }
     Ok(used)

@@ -78,8 +78,13 @@ fn describe(operation: &Entry, route: &Route, id: &str, input: &Value, output: O
     if route.method.has_body() {
         described["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": input}}});
     } else {
+        let required = |name: &str| input["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
         for (name, schema) in input.get("properties").and_then(Value::as_object).into_iter().flatten() {
-            parameters.push(json!({"name": name, "in": "query", "schema": schema}));
+            let mut parameter = json!({"name": name, "in": "query", "schema": schema});
+            if required(name) {
+                parameter["required"] = true.into();
+            }
+            parameters.push(parameter);
         }
     }
     if operation.name == "sandbox_create" {
@@ -207,10 +212,11 @@ fn input_of(described: &Value, method: Method) -> Value {
     if method.has_body() {
         return described["requestBody"]["content"]["application/json"]["schema"].clone();
     }
-    let query = described["parameters"].as_array().into_iter().flatten().filter(|p| p["in"] == "query");
+    let query = || described["parameters"].as_array().into_iter().flatten().filter(|p| p["in"] == "query");
     let properties: Map<String, Value> =
-        query.map(|p| (p["name"].as_str().unwrap_or_default().to_owned(), p["schema"].clone())).collect();
-    json!({"properties": properties})
+        query().map(|p| (p["name"].as_str().unwrap_or_default().to_owned(), p["schema"].clone())).collect();
+    let required: Vec<&Value> = query().filter(|p| p["required"] == true).map(|p| &p["name"]).collect();
+    json!({"properties": properties, "required": required})
 }
 
 /// A table of an object's fields, and after it those of the objects within.

@@ -50,6 +50,11 @@ pub trait Events {
     /// Waits for events and appends what is there of them, of bounded length; false where there will be no more.
     /// Dropping the future loses nothing.
     fn write_next<'a>(&'a mut self, out: &'a mut Vec<u8>) -> LocalBoxFuture<'a, bool>;
+
+    /// True where a reader that is cut off may come back for what it has not got: little must be on its way to it.
+    fn can_resume(&self) -> bool {
+        false
+    }
 }
 
 /// A body whose length is known and whose bytes are made when they are sent.

@@ -31,6 +31,9 @@ pub const OUTPUT_CHUNK_BYTES_MAX: usize = 64 << 10;
 /// Of a started process's output, kept where the caller asks for no other size, in bytes.
 pub const RING_BYTES_DEFAULT: u64 = 1 << 20;
 
+/// Smallest ring of a started process, in bytes: who asks for less gets this.
+pub const RING_BYTES_MIN: u64 = 4 << 10;
+
 /// Largest ring of a started process, in bytes.
 pub const RING_BYTES_MAX: u64 = 16 << 20;
 
@@ -51,6 +54,9 @@ pub const TIMEOUT_GRACE_MS: u64 = 1000;
 
 /// Terminals of one sandbox at once.
 pub const PTYS_MAX: usize = 32;
+
+/// Attached viewers of all terminals of one sandbox.
+pub const PTY_VIEWERS_MAX: usize = 256;
 
 /// Largest packet between server and launcher, in bytes.
 pub const PACKET_BYTES_MAX: usize = 64 << 10;

@@ -12,6 +12,7 @@ mod lifetimes;
 mod origins;
 mod routes;
 mod shard;
+mod slow;
 mod terminals;
 mod websocket;
 mod websocket_frames;

@@ -167,6 +167,7 @@ fn a_foreign_page_gets_no_socket() {
         assert_eq!(ask("Sec-Fetch-Site: cross-site\r\n").status, 403);
         assert_eq!(ask("Origin: https://app.example\r\nOrigin: https://evil.example\r\n").status, 403);
         assert_eq!(ask("Origin: https://app.example\r\nSec-Fetch-Site: cross-site\r\n").status, 101);
+        assert_eq!(ask("Origin: http://localhost\r\nSec-Fetch-Site: same-origin\r\n").status, 101, "a page of ours");
         assert_eq!(ask("").status, 101, "a program sends no Origin");
         let foreign_name = upgrade("/echo?api_key=secret", "").replace("Host: localhost", "Host: evil.example");
         assert_eq!(server.ask(foreign_name).0.status, 403);

@@ -26,4 +26,5 @@ mod identity;
 mod ipc;
 mod kernel;
 mod root;
+mod users;
 mod work;

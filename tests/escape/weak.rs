@@ -37,7 +37,8 @@ impl Control {
     pub(crate) fn of(program: Program) -> Control {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("workspace-weak-{}-{number}", std::process::id()));
+        // Not /tmp, where a set-uid program gives no rights if it is a file system of its own.
+        let dir = Path::new("/var/tmp").join(format!("workspace-weak-{}-{number}", std::process::id()));
         fs::create_dir(&dir).expect("make the control's directory");
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("chmod");
         let control = Control { dir, program };
@@ -145,7 +146,7 @@ pub(crate) fn must_succeed(lines: Option<Lines>, feature: &str, succeeded: impl 
         && is_root()
         && !succeeded(&lines)
     {
-        println!("skipped: this kernel lacks {feature}");
+        println!("skipped: this machine lacks {feature}");
         println!("{lines:?}");
     }
 }

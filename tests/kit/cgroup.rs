@@ -62,6 +62,11 @@ impl Server {
         all.values().filter(|p| p.state != 'Z' && ours(p)).cloned().collect()
     }
 
+    /// How many of them have this text in their command line.
+    pub(crate) fn count_of(&self, text: &str) -> usize {
+        self.own_processes().iter().filter(|p| p.command_line().contains(text)).count()
+    }
+
     /// Our cgroup directories in every hierarchy, `workspace-HASH` itself included.
     pub(crate) fn cgroup_dirs(&self) -> Vec<PathBuf> {
         self.remember();

@@ -2,6 +2,7 @@
 //!
 //! It reads strictly: an answer with two lengths, or none where one must be, fails the test.
 
+use rustix::net::{AddressFamily, SocketType};
 use serde_json::Value;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -84,9 +85,25 @@ impl Client {
         Ok(Client { stream, received: Vec::new(), host: address.to_string() })
     }
 
+    /// Connects with so small a receive buffer that a server soon notices that nobody reads.
+    pub(crate) fn connect_narrow(address: SocketAddr) -> io::Result<Client> {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4096)?;
+        rustix::net::connect(&socket, &address)?;
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(Duration::from_secs(READ_TIMEOUT_S)))?;
+        Ok(Client { stream, received: Vec::new(), host: address.to_string() })
+    }
+
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
+    }
+
+    /// The same connection for another thread that sends on it.
+    #[track_caller]
+    pub(crate) fn sender(&self) -> TcpStream {
+        self.stream.try_clone().expect("a second descriptor")
     }
 
     /// Says that nothing more will be sent.
@@ -118,16 +135,8 @@ impl Client {
 
     /// Reads the next answer, also a 1xx one.
     pub(crate) fn any_response(&mut self, method: &str) -> io::Result<Response> {
-        let end = loop {
-            if let Some(at) = self.received.windows(4).position(|w| w == b"\r\n\r\n") {
-                break at;
-            }
-            self.read_more()?;
-        };
-        let head = String::from_utf8_lossy(&self.received[..end]).into_owned();
-        self.received.drain(..end + 4);
-        let (status, headers) = parse_head(&head)?;
-        let mut response = Response { status, headers, body: Vec::new() };
+        let mut response = self.head()?;
+        let status = response.status;
         if method == "HEAD" || status < 200 || status == 204 || status == 304 {
             return Ok(response);
         }
@@ -140,9 +149,23 @@ impl Client {
                 self.exactly(length.ok_or_else(|| bad("content-length is no number"))?)?
             }
             (0, false) => self.rest()?,
-            _ => return Err(bad(format!("two framings: {head}"))),
+            _ => return Err(bad(format!("two framings: {:?}", response.headers))),
         };
         Ok(response)
+    }
+
+    /// Reads the head of an answer whose body is read in another way.
+    pub(crate) fn head(&mut self) -> io::Result<Response> {
+        let end = loop {
+            if let Some(at) = self.received.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at;
+            }
+            self.read_more()?;
+        };
+        let head = String::from_utf8_lossy(&self.received[..end]).into_owned();
+        self.received.drain(..end + 4);
+        let (status, headers) = parse_head(&head)?;
+        Ok(Response { status, headers, body: Vec::new() })
     }
 
     /// All bytes until the server closes.
@@ -164,20 +187,27 @@ impl Client {
         }
     }
 
+    /// The next chunk of a body; `None` behind the last.
+    pub(crate) fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let line = self.line()?;
+        let size = usize::from_str_radix(&line, 16).map_err(|_| bad(format!("chunk size {line:?}")))?;
+        if size == 0 {
+            while !self.line()?.is_empty() {}
+            return Ok(None);
+        }
+        let data = self.exactly(size)?;
+        if !self.line()?.is_empty() {
+            return Err(bad("no CRLF after a chunk"));
+        }
+        Ok(Some(data))
+    }
+
     fn chunks(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
-        loop {
-            let line = self.line()?;
-            let size = usize::from_str_radix(line.trim(), 16).map_err(|_| bad(format!("chunk size {line:?}")))?;
-            if size == 0 {
-                while !self.line()?.is_empty() {}
-                return Ok(body);
-            }
-            body.extend(self.exactly(size)?);
-            if !self.line()?.is_empty() {
-                return Err(bad("no CRLF after a chunk"));
-            }
+        while let Some(data) = self.chunk()? {
+            body.extend(data);
         }
+        Ok(body)
     }
 
     fn line(&mut self) -> io::Result<String> {
@@ -191,7 +221,8 @@ impl Client {
         }
     }
 
-    fn exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
+    /// So many bytes.
+    pub(crate) fn exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
         while self.received.len() < length {
             self.read_more()?;
         }
@@ -231,6 +262,13 @@ pub(crate) fn encode(host: &str, method: &str, path: &str, headers: &[(&str, &st
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(body);
     bytes
+}
+
+/// A path with a query, every value percent-encoded byte by byte.
+pub(crate) fn with_query(path: &str, pairs: &[(&str, &str)]) -> String {
+    let encoded = |value: &str| value.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+    format!("{path}?{}", pairs.join("&"))
 }
 
 fn parse_head(head: &str) -> io::Result<(u16, Vec<(String, String)>)> {

@@ -4,6 +4,7 @@
 //! turn::shared/heavy/alone   who may run beside whom
 //! Server::builder().start()  the program on a port and data directory of its own; Drop ends it and counts what is left
 //! server.request(…)          HTTP by hand: nothing between the test and the bytes
+//! server.events(…)           the events of a stream, read as a browser reads them
 //! Browser::start(&server)    a real browser, by what people see in it
 //! Host::of(&server)          what of this server the host can see: processes, cgroups, mounts, namespaces, files
 //! ```
@@ -15,6 +16,7 @@ mod browser;
 mod cgroup;
 mod client;
 mod ending;
+mod events;
 mod host;
 mod process;
 mod server;
@@ -23,14 +25,17 @@ pub(crate) mod sys;
 pub(crate) mod turn;
 mod unit;
 mod wait;
+mod websocket;
 
 pub(crate) use browser::Browser;
-pub(crate) use client::{Client, Response};
+pub(crate) use client::{Client, Response, encode, with_query};
+pub(crate) use events::{Event, Events, Parser};
 pub(crate) use host::Host;
 pub(crate) use process::{Process, descendants, processes};
 pub(crate) use server::Server;
 pub(crate) use start::{Builder, Ended};
 pub(crate) use wait::{until, until_some};
+pub(crate) use websocket::{Message, WebSocket};
 
 /// True, and says so, where the test must be skipped because it is not run as root.
 pub(crate) fn needs_root() -> bool {

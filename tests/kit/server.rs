@@ -57,7 +57,7 @@ impl Server {
             refuse_io_uring: false,
             subordinate_ids: as_ranged_user().then_some(RANGED_IDS),
             mount: None,
-            descriptors_max: None,
+            descriptors: None,
         }
     }
 

@@ -26,7 +26,7 @@ pub(crate) struct Builder {
     pub(super) subordinate_ids: Option<(u32, u32)>,
     /// Shell that mounts something at `$root/data`, in a mount namespace that only this server sees.
     pub(super) mount: Option<String>,
-    pub(super) descriptors_max: Option<u32>,
+    pub(super) descriptors: Option<(u32, u32)>,
 }
 
 /// A start that ended by itself.
@@ -93,7 +93,13 @@ impl Builder {
 
     /// Lets each of its processes have this many descriptors, and no more.
     pub(crate) fn descriptors_max(mut self, count: u32) -> Builder {
-        self.descriptors_max = Some(count);
+        self.descriptors = Some((count, count));
+        self
+    }
+
+    /// Lets each of its processes have `now` descriptors, and `on_request` when it asks, as a login does.
+    pub(crate) fn descriptors_on_request(mut self, now: u32, on_request: u32) -> Builder {
+        self.descriptors = Some((now, on_request));
         self
     }
 
@@ -211,10 +217,10 @@ impl Builder {
                 command.uid(uid).gid(uid);
                 command
             }
-            (None, _) => match self.descriptors_max {
-                Some(count) => {
+            (None, _) => match self.descriptors {
+                Some((soft, hard)) => {
                     let mut command = Command::new("prlimit");
-                    command.arg(format!("--nofile={count}:{count}")).arg(program);
+                    command.arg(format!("--nofile={soft}:{hard}")).arg(program);
                     command
                 }
                 None => Command::new(program),

@@ -156,6 +156,24 @@ fn it_works_without_io_uring() {
 }
 
 #[test]
+fn it_takes_the_descriptors_that_it_may_have() {
+    let server = Server::builder().descriptors_on_request(256, 4096).start();
+    let id = server.create(json!({}));
+    for process in [server.supervisor(), server.server_process(), server.launcher()] {
+        let pid = process.expect("a process of the service").pid;
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits");
+        let files: Vec<&str> = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"))
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        assert_eq!(files, ["4096", "4096", "files"], "process {pid}");
+    }
+    assert_eq!(server.sh(&id, "ulimit -Sn"), "1024");
+}
+
+#[test]
 fn it_uses_io_uring_where_it_can() {
     let server = Server::start();
     let process = server.server_process().expect("the server process");

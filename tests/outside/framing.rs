@@ -3,6 +3,8 @@
 //! After each form the server must be in step: what follows is never answered as part of what came before.
 
 use crate::kit::{Client, Response, Server, turn};
+use crate::openapi::{description, operations, with_names};
+use serde_json::json;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -23,15 +25,19 @@ fn answers(server: &Server, bytes: &[u8]) -> Vec<Response> {
 }
 
 fn post(framing: &str, rest: &str) -> String {
+    post_to(LIST, framing, rest)
+}
+
+fn post_to(path: &str, framing: &str, rest: &str) -> String {
     format!(
-        "POST {LIST} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{framing}\r\n{rest}{SMUGGLED}"
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{framing}\r\n{rest}{SMUGGLED}"
     )
 }
 
-#[test]
-fn doubtful_framing_is_refused_and_the_connection_closed() {
-    let server = Server::start();
-    let forms = [
+/// What an attacker sends so that two readers see two different requests.
+fn doubtful_forms(path: &str) -> Vec<(&'static str, String)> {
+    let post = |framing: &str, rest: &str| post_to(path, framing, rest);
+    vec![
         ("both lengths", post("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n")),
         ("both, other order", post("Transfer-Encoding: chunked\r\nContent-Length: 2\r\n", "0\r\n\r\n")),
         ("two lengths", post("Content-Length: 2\r\nContent-Length: 60\r\n", "{}")),
@@ -63,23 +69,35 @@ fn doubtful_framing_is_refused_and_the_connection_closed() {
         ("LF in a chunk extension", post("Transfer-Encoding: chunked\r\n", "2;a\nb\r\n{}\r\n0\r\n\r\n")),
         ("chunk ended by LF", post("Transfer-Encoding: chunked\r\n", "2\n{}\r\n0\r\n\r\n")),
         ("no CRLF after the data", post("Transfer-Encoding: chunked\r\n", "2\r\n{}xx0\r\n\r\n")),
-        ("two hosts", format!("GET {LIST} HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n{SMUGGLED}")),
-        ("no host", format!("GET {LIST} HTTP/1.1\r\n\r\n{SMUGGLED}")),
+        ("two hosts", format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n{SMUGGLED}")),
+        ("no host", format!("GET {path} HTTP/1.1\r\n\r\n{SMUGGLED}")),
         (
             "chunked in 1.0",
-            format!("POST {LIST} HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{SMUGGLED}"),
+            format!("POST {path} HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{SMUGGLED}"),
         ),
-        ("bare LF everywhere", format!("GET {LIST} HTTP/1.1\nHost: localhost\n\n{SMUGGLED}")),
-        ("a space in the path", format!("GET {LIST} x HTTP/1.1\r\nHost: localhost\r\n\r\n{SMUGGLED}")),
-        ("a method in lower case with junk", format!("g\x01t {LIST} HTTP/1.1\r\nHost: localhost\r\n\r\n{SMUGGLED}")),
-    ];
-    for (name, bytes) in &forms {
-        let got = answers(&server, bytes.as_bytes());
-        assert_eq!(got.len(), 1, "{name}: one answer, then closed: {got:?}");
-        assert!(matches!(got[0].status, 400 | 413 | 501), "{name}: {}", got[0].status);
-        got[0].assert_error_form();
+        ("bare LF everywhere", format!("GET {path} HTTP/1.1\nHost: localhost\n\n{SMUGGLED}")),
+        ("a space in the path", format!("GET {path} x HTTP/1.1\r\nHost: localhost\r\n\r\n{SMUGGLED}")),
+        ("a method in lower case with junk", format!("g\x01t {path} HTTP/1.1\r\nHost: localhost\r\n\r\n{SMUGGLED}")),
+    ]
+}
+
+#[test]
+fn doubtful_framing_is_refused_and_the_connection_closed() {
+    let server = Server::start();
+    let id = server.create(json!({}));
+    let document = description(&server);
+    let bodies = operations(&document).into_iter().filter(|o| o.method == "POST");
+    let paths: Vec<String> = bodies.map(|o| with_names(&o.path, &id, "999999")).collect();
+    assert!(paths.len() >= 6 && paths.iter().any(|path| path == LIST), "{paths:?}");
+    for path in &paths {
+        for (name, bytes) in doubtful_forms(path) {
+            let got = answers(&server, bytes.as_bytes());
+            assert_eq!(got.len(), 1, "{path}: {name}: one answer, then closed: {got:?}");
+            assert!(matches!(got[0].status, 400 | 413 | 501), "{path}: {name}: {}", got[0].status);
+            got[0].assert_error_form();
+        }
     }
-    assert!(server.list().is_empty(), "none of them created anything");
+    assert_eq!(server.list().len(), 1, "none of them created anything");
     // RFC 9112 lets a server drop such a trailer or refuse the request.
     let trailer = post("Transfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\nContent-Length: 99\r\n\r\n");
     let statuses: Vec<u16> = answers(&server, trailer.as_bytes()).iter().map(|r| r.status).collect();

@@ -5,7 +5,9 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
-mod bad_input;
+mod bad_fields;
+mod bad_json;
+mod bad_query;
 mod config;
 mod crash;
 mod disk;
@@ -13,15 +15,23 @@ mod files;
 mod files_bytes;
 mod framing;
 mod leaks;
+mod log_lines;
 mod openapi;
 mod pool;
+mod pty;
+mod pty_shared;
+mod resume;
 mod rootless;
 mod run;
 mod run_end;
 mod shutdown;
+mod slow_readers;
 mod spine;
+mod sse;
 mod storm;
+mod stream_framing;
 mod stuck;
 mod terminal;
+mod whole;
 mod wire;
 mod workload;

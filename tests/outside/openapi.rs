@@ -32,6 +32,63 @@ pub(crate) fn body_properties<'a>(document: &'a Value, method: &str, path: &str)
     schema["properties"].as_object().unwrap_or_else(|| panic!("{method} {path} has no properties: {schema}"))
 }
 
+/// One operation of the document.
+pub(crate) struct Described {
+    /// In capitals.
+    pub(crate) method: String,
+    /// With its braces, from the root.
+    pub(crate) path: String,
+    pub(crate) described: Value,
+}
+
+impl Described {
+    /// What a request of it needs beside its input: an upgrade where the route is a WebSocket.
+    pub(crate) fn headers(&self) -> &'static [(&'static str, &'static str)] {
+        const UPGRADE: &[(&str, &str)] = &[
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        if self.described["responses"]["101"].is_object() { UPGRADE } else { &[] }
+    }
+
+    /// Name and schema of each parameter of its query.
+    pub(crate) fn query(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let all = self.described["parameters"].as_array().into_iter().flatten().filter(|p| p["in"] == "query");
+        all.filter_map(|p| Some((p["name"].as_str()?, &p["schema"])))
+    }
+
+    /// The parameters that its query must have.
+    pub(crate) fn required(&self) -> impl Iterator<Item = &str> {
+        let all = self.described["parameters"].as_array().into_iter().flatten();
+        all.filter(|p| p["in"] == "query" && p["required"] == true).filter_map(|p| p["name"].as_str())
+    }
+}
+
+/// All operations of the document.
+pub(crate) fn operations(document: &Value) -> Vec<Described> {
+    let mut all = Vec::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        let base = if ["/api/v1/", "/terminal/"].iter().any(|root| path.starts_with(root)) { "" } else { "/api/v1" };
+        for (method, described) in methods.as_object().expect("operations").iter().filter(|(m, _)| *m != "parameters") {
+            let (method, path) = (method.to_uppercase(), format!("{base}{path}"));
+            all.push(Described { method, path, described: described.clone() });
+        }
+    }
+    all
+}
+
+/// A path with its names filled in: this sandbox, and this process or terminal.
+pub(crate) fn with_names(path: &str, id: &str, item: &str) -> String {
+    let segments = path.split('/').map(|segment| match segment {
+        "{id}" => id,
+        name if name.starts_with('{') => item,
+        word => word,
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
 #[test]
 fn every_described_route_answers_and_every_route_is_described() {
     let server = Server::start();
@@ -51,18 +108,14 @@ fn every_described_route_answers_and_every_route_is_described() {
         assert!(found["operationId"].is_string() && found["responses"].is_object(), "{method} {path}: {found}");
     }
     let missing = "a".repeat(32);
-    for (path, operations) in document["paths"].as_object().expect("paths") {
-        let base = if ["/api/v1/", "/terminal/"].iter().any(|root| path.starts_with(root)) { "" } else { "/api/v1" };
-        for method in operations.as_object().expect("operations").keys().filter(|m| *m != "parameters") {
-            let real = format!("{base}{}", path.replace("{id}", &missing));
-            let answer = server.request(&method.to_uppercase(), &real, &[], b"");
-            // A build without npm says by a page that it has no terminal.
-            let is_page = answer.header("content-type").is_some_and(|t| t.starts_with("text/html"));
-            let code = if answer.status >= 400 && !is_page { answer.json()["code"].as_u64() } else { None };
-            let unknown = matches!(answer.status, 404 | 405) && code == Some(1001);
-            let missing = answer.status == 501 && !is_page;
-            assert!(!unknown && !missing, "{method} {path}: {} {}", answer.status, answer.text());
-        }
+    for Described { method, path, .. } in operations(&document) {
+        let answer = server.request(&method, &with_names(&path, &missing, "2"), &[], b"");
+        // A build without npm says by a page that it has no terminal.
+        let is_page = answer.header("content-type").is_some_and(|t| t.starts_with("text/html"));
+        let code = if answer.status >= 400 && !is_page { answer.json()["code"].as_u64() } else { None };
+        let unknown = matches!(answer.status, 404 | 405) && code == Some(1001);
+        let missing = answer.status == 501 && !is_page;
+        assert!(!unknown && !missing, "{method} {path}: {} {}", answer.status, answer.text());
     }
 }
 

@@ -1,6 +1,6 @@
 //! The terminal page in a real browser: what people see, over reloads, restarts and refusals.
 
-use crate::kit::{Browser, Server};
+use crate::kit::{Browser, Server, turn};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::path::Path;
@@ -8,8 +8,31 @@ use std::path::Path;
 /// Each query is one that a terminal answers by input: what it is, where the cursor is, colours, modes, settings, focus.
 const QUERIES: &str = r"printf '\033[c\033[>c\033[5n\033[6n\033[?6n\033[?2026$p\033]10;?\007\033]4;1;?\007\033P$qm\033\\\033[?1004h\033[?1004l'";
 
+/// Tells the size once it changes.
+const ON_ANOTHER_SIZE: &str =
+    r#"trap "echo; echo now \$(stty size); exit" WINCH; echo; echo waiting; while :; do sleep 0.05; done"#;
+
+/// Changes the window; gives the rows and columns that a program is told of. What the page sent before is forgotten.
+#[track_caller]
+fn told_size(browser: &mut Browser, width: u32, height: u32) -> (u32, u32) {
+    browser.enter(&format!("sh -c '{ON_ANOTHER_SIZE}'"));
+    browser.shows("\nwaiting");
+    browser.sent();
+    browser.size(width, height);
+    let seen = browser.shows("\nnow ");
+    let told = screen(&seen).split("\nnow ").nth(1).expect("the size");
+    let mut numbers = told.split_whitespace().map_while(|number| number.parse().ok());
+    (numbers.next().expect("rows"), numbers.next().expect("columns"))
+}
+
 fn screen(seen: &Value) -> &str {
     seen["screen"].as_str().expect("screen")
+}
+
+/// A free port that stays free while nobody listens: none that the kernel gives to connections.
+fn lasting_port() -> u16 {
+    let first = 20_000 + (std::process::id() % 5_000) as u16;
+    (first..first + 1_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 fn on_host(program: &str) -> bool {
@@ -22,6 +45,7 @@ fn on_host(program: &str) -> bool {
 
 #[test]
 fn programs_of_the_whole_screen_follow_the_window_and_a_reload_shows_the_same_shell() {
+    let _turn = turn::heavy();
     let server = Server::start();
     let Some(mut browser) = Browser::start(&server) else { return };
     let id = server.create(json!({}));
@@ -65,13 +89,11 @@ fn programs_of_the_whole_screen_follow_the_window_and_a_reload_shows_the_same_sh
         browser.hides("F10Quit");
     }
 
-    browser.enter("clear; echo before-$((kept + 1)); stty size");
+    browser.enter("clear; echo before-$((kept + 1))");
     browser.shows("before-5");
-    browser.sent();
-    browser.size(500, 400);
-    browser.enter("stty size");
-    let seen = browser.shows("stty size\n");
-    assert!(screen(&seen).contains("before-5"), "{seen:#}");
+    let (rows, cols) = told_size(&mut browser, 500, 400);
+    assert!((15..25).contains(&rows) && (45..60).contains(&cols), "of 500x400: {rows} rows, {cols} columns");
+    browser.shows("before-5");
     let resizes: Vec<String> = browser.sent().into_iter().filter(|frame| frame.contains("resize")).collect();
     assert_eq!(resizes.len(), 1, "one for the change: {resizes:?}");
 
@@ -93,14 +115,17 @@ fn programs_of_the_whole_screen_follow_the_window_and_a_reload_shows_the_same_sh
 
 #[test]
 fn the_page_joins_again_after_the_server_was_killed() {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+    let _turn = turn::heavy();
+    let port = lasting_port();
     let mut server = Server::builder().env("WORKSPACE_HTTP_PORT", &port.to_string()).start();
     let Some(mut browser) = Browser::start(&server) else { return };
     let id = server.create(json!({}));
     browser.open(&format!("http://{}/terminal/{id}", server.address()));
     let bar = browser.says("Connected")["bar"].clone();
-    browser.enter("kept=4; echo before-$((kept + 1))");
+    browser.sent();
+    browser.enter(&format!("{QUERIES}; read -t 1 -N 999 _; kept=4; echo; echo before-$((kept + 1))"));
     browser.shows("before-5");
+    assert!(browser.sent().iter().any(|frame| frame.starts_with("\x1b[?1;2c")), "who asks now is answered");
 
     server.kill9_all();
     let seen = browser.says("Reconnecting");
@@ -112,17 +137,14 @@ fn the_page_joins_again_after_the_server_was_killed() {
     browser.enter("echo after-$((kept + 2))");
     let seen = browser.shows("after-6");
     assert_eq!(screen(&seen).matches("before-5").count(), 1, "nothing is doubled: {seen:#}");
-
-    // What asked before has had its answers: a page that joins later sends none.
-    browser.enter(&format!("clear; {QUERIES}; read -t 2 -N 99 _; clear; echo asked-$((kept + 3))"));
-    browser.shows("asked-7");
-    assert!(browser.sent().iter().any(|frame| frame.starts_with("\x1b[?1;2c")), "live ones are answered");
     browser.ask(json!({"do": "reload"}));
-    browser.shows("asked-7");
+    browser.shows("after-6");
     browser.enter("echo quiet-$((kept + 4))");
-    browser.shows("quiet-8");
+    let seen = browser.shows("quiet-8");
+    assert_eq!(screen(&seen).matches("before-5").count(), 1, "{seen:#}");
+    // Who asked before has had its answers: a page that joins later sends keys alone.
     let input: String = browser.sent().into_iter().filter(|frame| !frame.starts_with('{')).collect();
-    assert_eq!(input, "echo quiet-$((kept + 4))\r");
+    assert_eq!(input, "echo after-$((kept + 2))\recho quiet-$((kept + 4))\r");
 
     browser.enter("exit 7");
     let seen = browser.says("exit code 7");
@@ -131,15 +153,19 @@ fn the_page_joins_again_after_the_server_was_killed() {
     browser.says("Connected");
     browser.enter("echo new-${kept:-none}");
     let seen = browser.shows("new-none");
-    assert!(!screen(&seen).contains("quiet-8"), "{seen:#}");
+    assert!(!screen(&seen).contains("after-6"), "{seen:#}");
     browser.assert_content();
 }
 
 #[test]
 fn each_refusal_has_its_message() {
+    let _turn = turn::heavy();
     let server = Server::builder().env("WORKSPACE_API_KEYS", "first-key,second-key").start();
     let Some(mut browser) = Browser::start(&server) else { return };
-    let id = server.create(json!({}));
+    let keyed = |method: &str, path: &str, body: &[u8]| {
+        server.request(method, &format!("/api/v1/sandboxes{path}"), &[("X-API-Key", "first-key")], body)
+    };
+    let id = keyed("POST", "", b"{}").expect(201).json()["id"].as_str().expect("id").to_owned();
     let url = format!("http://{}/terminal/{id}", server.address());
     assert_eq!(browser.open(&url), 401);
     let seen = browser.says("API key needed");
@@ -158,19 +184,17 @@ fn each_refusal_has_its_message() {
     browser.shows("in-42");
     assert!(!server.log().contains("second-key"));
 
-    let pty = format!("/api/v1/sandboxes/{id}/pty");
-    let listed = server.request("GET", &pty, &[("X-API-Key", "first-key")], b"").expect(200).json();
+    let listed = keyed("GET", &format!("/{id}/pty"), b"").expect(200).json();
     let shell = listed["ptys"][0]["id"].as_str().expect("id").to_owned();
-    server.request("DELETE", &format!("{pty}/{shell}"), &[("X-API-Key", "first-key")], b"").expect(200);
+    keyed("DELETE", &format!("/{id}/pty/{shell}"), b"").expect(200);
     browser.until("button", "New shell");
     browser.open(&format!("{url}#pty={shell}"));
     browser.until("notice", "This shell is gone");
     browser.press("Enter");
     browser.says("Connected");
 
-    let path = format!("/api/v1/sandboxes/{id}?force=true");
-    server.request("DELETE", &path, &[("X-API-Key", "first-key")], b"").expect(200);
-    browser.until("button", "");
+    keyed("DELETE", &format!("/{id}?force=true"), b"").expect(200);
+    browser.says("Sandbox not found");
     browser.open(&url);
     let seen = browser.says("Sandbox not found");
     assert!(seen["notice"].as_str().is_some_and(|text| text.contains(&id)), "{seen:#}");
@@ -183,6 +207,7 @@ fn each_refusal_has_its_message() {
 
 #[test]
 fn by_day_by_night_and_on_a_small_window() {
+    let _turn = turn::heavy();
     let server = Server::start();
     let Some(mut browser) = Browser::start(&server) else { return };
     let id = server.create(json!({}));
@@ -196,9 +221,9 @@ fn by_day_by_night_and_on_a_small_window() {
     let seen = browser.look();
     assert_eq!(seen["ground"], "rgb(16, 20, 24)");
     browser.picture("dark");
-    browser.size(320, 480);
-    browser.enter("stty size | tr ' ' x");
-    let seen = browser.shows("x4");
+    let (rows, cols) = told_size(&mut browser, 320, 480);
+    assert!((20..35).contains(&rows) && (35..45).contains(&cols), "of 320x480: {rows} rows, {cols} columns");
+    let seen = browser.look();
     assert_eq!((&seen["overflow"], &seen["status"]), (&json!(false), &json!("Connected")), "{seen:#}");
     browser.picture("small");
     browser.assert_content();

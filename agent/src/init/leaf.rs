@@ -7,14 +7,14 @@
 //! ```
 //! A command is born in its leaf because the spawner stands there. Entering one on the way to a command costs 10-20 ms
 //! on an idle host (the kernel waits for all its CPUs); so the spawner goes to the next leaf after it has answered.
-//! Until it has gone, a kill of the leaf would take it too, and waits.
+//! Until it has gone, a signal to the leaf would reach it too, and waits.
 //!
 //! cgroup v2 guide; `cgroup.kill` is of kernel 5.14, before it the members are killed one by one. No controller needed.
 
+use crate::sys::kill::{SIGKILL, send};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Empty leaves kept for the next commands.
@@ -25,6 +25,8 @@ const LEAVES_MAX: usize = 4096;
 const LOOK_MAX: usize = 2;
 /// Rounds of killing one by one, for a tree that forks meanwhile.
 const KILL_ROUNDS_MAX: usize = 64;
+/// Looks for processes that were forked while their leaf was signalled.
+const SIGNAL_ROUNDS_MAX: usize = 8;
 /// Names tried when one exists already.
 const NAMES_MAX: u32 = 64;
 
@@ -48,8 +50,8 @@ pub(crate) struct Leaves {
     usable: bool,
     /// The leaf that a command has been given and the spawner has not left yet.
     occupied: Option<u32>,
-    /// That leaf is to be killed as soon as the spawner has left it.
-    kill_when_left: bool,
+    /// Signals for that leaf as soon as the spawner has left it: signal N is bit N - 1.
+    when_left: u64,
     idle: Vec<Leaf>,
     parked: VecDeque<Leaf>,
     count: usize,
@@ -63,7 +65,7 @@ impl Leaves {
             usable: dir.is_some(),
             dir,
             occupied: None,
-            kill_when_left: false,
+            when_left: 0,
             idle: Vec::new(),
             parked: VecDeque::new(),
             count: 0,
@@ -79,14 +81,17 @@ impl Leaves {
     /// A command was born in `leaf`, and the spawner is still there.
     pub(crate) fn shared(&mut self, leaf: &Leaf) {
         self.occupied = Some(leaf.number);
-        self.kill_when_left = false;
+        self.when_left = 0;
     }
 
     /// The spawner has left the leaf that it shared.
     pub(crate) fn left(&mut self) {
-        if let Some(number) = self.occupied.take()
-            && self.kill_when_left
-        {
+        let Some(number) = self.occupied.take() else { return };
+        let signals = std::mem::take(&mut self.when_left);
+        for signal in (1..=64).filter(|signal| signals & bit(*signal) != 0 && *signal != SIGKILL) {
+            self.signal_number(number, signal, BTreeSet::new());
+        }
+        if signals & bit(SIGKILL) != 0 {
             self.kill_number(number);
         }
     }
@@ -142,9 +147,35 @@ impl Leaves {
     /// Ends every process in the leaf but the spawner: now, or as soon as that has left.
     pub(crate) fn kill(&mut self, leaf: &Leaf) {
         if self.occupied == Some(leaf.number) {
-            self.kill_when_left = true;
+            self.when_left |= bit(SIGKILL);
         } else {
             self.kill_number(leaf.number);
+        }
+    }
+
+    /// Sends `signal` to the command `pid`, which is not reaped yet, and to every process in its leaf but the spawner:
+    /// now, or as soon as that has left.
+    pub(crate) fn signal(&mut self, leaf: &Leaf, pid: i32, signal: i32) {
+        if self.occupied == Some(leaf.number) {
+            self.when_left |= bit(signal);
+        } else {
+            send(pid, signal);
+            self.signal_number(leaf.number, signal, BTreeSet::from([pid]));
+        }
+    }
+
+    /// Each process once, those too that are forked meanwhile.
+    fn signal_number(&self, number: u32, signal: i32, mut signalled: BTreeSet<i32>) {
+        for _ in 0..SIGNAL_ROUNDS_MAX {
+            let before = signalled.len();
+            for pid in self.members(number) {
+                if signalled.insert(pid) {
+                    send(pid, signal);
+                }
+            }
+            if signalled.len() == before {
+                return;
+            }
         }
     }
 
@@ -159,15 +190,18 @@ impl Leaves {
 
     fn kill_one_by_one(&self, number: u32) {
         for _ in 0..KILL_ROUNDS_MAX {
-            let list = self.read(number, "/cgroup.procs").unwrap_or_default();
             let mut any = false;
-            for pid in members(&list).filter_map(Pid::from_raw) {
-                any |= rustix::process::kill_process(pid, Signal::KILL).is_ok();
+            for pid in self.members(number) {
+                any |= send(pid, SIGKILL);
             }
             if !any {
                 return;
             }
         }
+    }
+
+    fn members(&self, number: u32) -> Vec<i32> {
+        members(&self.read(number, "/cgroup.procs").unwrap_or_default()).collect()
     }
 
     fn look_at_parked(&mut self) {
@@ -203,10 +237,23 @@ impl Leaves {
         let file =
             rustix::fs::openat(self.dir.as_ref()?, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         let mut bytes = vec![0; 4096];
-        let length = rustix::io::read(file, &mut bytes).ok()?;
+        let mut length = 0;
+        loop {
+            match rustix::io::read(&file, &mut bytes[length..]).ok()? {
+                0 => break,
+                read => length += read,
+            }
+            if length == bytes.len() {
+                bytes.resize(2 * length, 0);
+            }
+        }
         bytes.truncate(length);
         Some(bytes)
     }
+}
+
+fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
 }
 
 fn name(number: u32, file: &str) -> String {

@@ -2,47 +2,78 @@
 //! when the server ends.
 //!
 //! ```text
-//! setup.rs ─► session.rs: links, gRPC ─► run.rs: one command ─► drive.rs: pipes, window, deadline, cancel
-//!                                           │                      ▲
-//!                                           ▼                      │ how it ended
-//!                                        start.rs ─ spawner_link.rs, rescue.rs ─ reap.rs
-//!                                           └─ leaf.rs, descend.rs: a command ends with its descendants
+//! setup.rs ─► session.rs: links, Hello ─► calls.rs: which method
+//!                ┌──────────────────────────┬──┴───────────────────────┐
+//!             run.rs: events             keep.rs: a process         attach.rs: a reader
+//!                │                          │                          ▲
+//!                ├── launch.rs ─► course.rs: stdin, deadline, end, pipes (source.rs)
+//!                ▼                          ▼                          │
+//!             drive.rs: h2               kept.rs: ring.rs, pace.rs ────┘
+//!
+//! launch.rs ─► start.rs ─ spawner_link.rs, rescue.rs ─ reap.rs      tracked.rs, table.rs: which commands there are
+//!                 └─ leaf.rs, descend.rs: a command ends with its descendants
+//! calls.rs ─► pty/: terminals, each with a program, that outlive a link
 //! ```
 //! One thread, no capability, undumpable, another uid than every command. Nothing here trusts a command, and no byte
 //! on the link can end it: a link that is out of step is dropped.
 //! Must not know: HTTP, templates, cgroup limits, how it was cloned.
 
+mod attach;
+mod bell;
+mod block;
+mod calls;
+mod course;
+mod deadline;
 mod descend;
 mod drive;
+mod failure;
 mod grpc;
+mod input;
+mod keep;
+mod kept;
+mod launch;
 mod leaf;
 mod output;
+mod pace;
+mod pipes;
+mod pty;
 mod reap;
+mod request;
 mod rescue;
+mod ring;
 mod run;
 mod session;
 mod setup;
+mod source;
 mod spawner_link;
 mod start;
+mod table;
+mod tracked;
 
 use crate::spawner::enter::Gate;
+use crate::sys::kill::{SIGKILL, send};
 use crate::sys::watched::{Watched, watch};
 use leaf::{Leaf, Leaves};
-use reap::{Ended, Reaper};
+use reap::{Life, Reaper};
+use request::Listed;
+use ring::RingsTotal;
 use setup::Setup;
 use spawner_link::{Forked, SpawnerLink};
 use start::{Job, Started, Starter};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::rc::Rc;
+use table::Table;
 use tokio::io::Interest;
 use tokio::sync::mpsc;
-use tokio::sync::oneshot::{self, error::TryRecvError};
+use tracked::{Birth, Extra, Tracked};
 
 /// Commands alive at once; one more is refused with RESOURCE_EXHAUSTED.
 pub(crate) const COMMANDS_MAX: usize = 1024;
+/// Output after which the heap is given back, once nothing runs: 300 KB stay otherwise, in each of thousands of agents.
+const TRIM_BYTES: u64 = 1 << 20;
 /// Connections that wait to be accepted: one server, and its successor.
 const BACKLOG: i32 = 2;
 const IO_EVENTS_PER_TICK: usize = 64;
@@ -53,14 +84,17 @@ pub(crate) struct Agent {
     single_id: bool,
     reaper: RefCell<Reaper>,
     leaves: RefCell<Leaves>,
-    /// Commands of Run whose process is alive, by pid, with the beginning of their command.
-    alive: RefCell<BTreeMap<i32, bytes::Bytes>>,
-    /// Runs in progress, started or not.
-    runs: Cell<usize>,
-    /// Output since the heap was last given back.
+    table: RefCell<Table>,
+    rings: Rc<RingsTotal>,
+    /// Commands of Run and Start in progress, started or not.
+    commands: Cell<usize>,
+    /// Output that has left the heap since that was last given back.
     carried_bytes: Cell<u64>,
     oom: Option<OwnedFd>,
     null: Option<Rc<OwnedFd>>,
+    /// Device number of the sandbox's devpts.
+    devpts: Option<u64>,
+    ptys: RefCell<pty::Ptys>,
     jobs: mpsc::Sender<Job>,
 }
 
@@ -71,34 +105,50 @@ impl Agent {
             Some(leaf) => {
                 self.leaves.borrow_mut().kill(leaf);
                 // It may not have got as far as its leaf, where somebody stopped it on its way.
-                descend::kill_one(pid);
+                send(pid, SIGKILL);
             }
             None => descend::kill_tree(pid),
         }
     }
 
     /// Ends a command that may be reaped already, with all its descendants, and waits until it is.
-    async fn end_and_reap(&self, pid: i32, leaf: Option<&Leaf>, ended: Option<oneshot::Receiver<Ended>>) {
-        if let Some(mut ended) = ended
-            && matches!(ended.try_recv(), Err(TryRecvError::Empty))
-        {
-            self.end_tree(pid, leaf);
-            let _ = ended.await;
-        } else if let Some(leaf) = leaf {
+    async fn end_and_reap(&self, command: &Tracked) {
+        if command.signal(self, SIGKILL) {
+            poll_fn(|cx| command.poll_reaped(cx)).await;
+        } else {
             // Its pid may be another's by now.
-            self.leaves.borrow_mut().kill(leaf);
+            command.end_leaf(self);
         }
     }
 
     /// A command that nobody waits for any more.
     fn end_unwanted(self: &Rc<Agent>, started: Started) {
-        let agent = Rc::clone(self);
+        let Started { pid, ended, leaf, at, .. } = started;
+        let birth = Birth { pid, listed: Listed::default(), at, oom_kills: 0, life: ended.map(Life::new), leaf };
+        let (agent, command) = (Rc::clone(self), Tracked::new(birth, Extra::default()));
         tokio::task::spawn_local(async move {
-            agent.end_and_reap(started.pid, started.leaf.as_ref(), started.ended).await;
-            if let Some(leaf) = started.leaf {
-                agent.leaves.borrow_mut().give_back(leaf);
-            }
+            agent.end_and_reap(&command).await;
+            command.give_leaf_back(&agent);
         });
+    }
+
+    /// How many callers' processes live: commands, and the programs of terminals.
+    fn alive(&self) -> u64 {
+        (self.table.borrow().alive() + self.ptys.borrow().alive()) as u64
+    }
+
+    /// So much output has passed through the heap.
+    fn carried(&self, bytes: u64) {
+        self.carried_bytes.set(self.carried_bytes.get().saturating_add(bytes));
+    }
+
+    /// What is worth it, when something has come to its end.
+    fn give_heap_back(&self) {
+        self.carried(self.rings.take_freed());
+        if self.carried_bytes.get() > TRIM_BYTES {
+            self.carried_bytes.set(0);
+            crate::sys::heap::give_back();
+        }
     }
 
     /// How many processes of this sandbox the kernel has ended for memory; 0 where that is not counted.
@@ -156,11 +206,14 @@ async fn live(setup: Setup, leaves: Leaves, children: OwnedFd, spawner: Option<F
         single_id: setup.single_id,
         reaper: RefCell::default(),
         leaves: RefCell::new(leaves),
-        alive: RefCell::default(),
-        runs: Cell::new(0),
+        table: RefCell::default(),
+        rings: Rc::default(),
+        commands: Cell::new(0),
         carried_bytes: Cell::new(0),
         oom: setup.oom,
         null: setup.null.map(Rc::new),
+        devpts: setup.devpts,
+        ptys: RefCell::default(),
         jobs,
     });
     let spawner = spawner.map(|forked| forked.into_watched(&agent)).transpose()?;

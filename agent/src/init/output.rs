@@ -1,5 +1,6 @@
-//! How does output travel? Each piece of a pipe becomes one `RunEvent`, laid out in place: the pipe is read behind
-//! the room for the header, so that no byte is copied on its way. And how much of it is kept: a budget.
+//! How does output travel? In Run each piece of a pipe becomes one `RunEvent`, laid out in place: the pipe is read behind
+//! the room for the header, so that no byte is copied on its way. In Attach a head goes before bytes that stay where they
+//! are, for several readers share them. And how much of a Run is kept: a budget.
 //!
 //! Pure. `yes` into a reader that stops is not here: no window, no read (`drive.rs`).
 
@@ -8,6 +9,11 @@ use workspace_proto::OUTPUT_CHUNK_BYTES_MAX;
 
 /// Room for gRPC's prefix (5), the field's key (1) and its length (at most 3), rounded up.
 pub(crate) const HEADER_BYTES: usize = 16;
+/// The same for an `AttachEvent`: also the cursor's key (1) and number (at most 10).
+pub(crate) const ATTACH_HEAD_BYTES_MAX: usize = 20;
+const PREFIX_BYTES: usize = 5;
+/// Field 1, a number.
+const CURSOR_KEY: u8 = 1 << 3;
 /// Most bytes of output in one piece: with its header it fills one frame of 64 KiB and no tiny second one.
 pub(crate) const PIECE_BYTES_MAX: usize = OUTPUT_CHUNK_BYTES_MAX - HEADER_BYTES;
 
@@ -19,12 +25,17 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Field number and wire type of `RunEvent.stdout` and `.stderr`.
-    fn key(self) -> u8 {
+    /// Number of the field that holds its bytes in `RunEvent`.
+    fn run_field(self) -> u8 {
         match self {
-            Stream::Stdout => (2 << 3) | 2,
-            Stream::Stderr => (3 << 3) | 2,
+            Stream::Stdout => 2,
+            Stream::Stderr => 3,
         }
+    }
+
+    /// As above, in `AttachEvent`.
+    fn attach_field(self) -> u8 {
+        self.run_field() + 1
     }
 }
 
@@ -38,23 +49,67 @@ pub(crate) fn room(length: usize) -> Vec<u8> {
 /// Writes the header in front of what was put into a [`room`].
 pub(crate) fn seal(stream: Stream, mut buffer: Vec<u8>) -> Bytes {
     let length = buffer.len().saturating_sub(HEADER_BYTES);
-    let mut header = [0u8; HEADER_BYTES];
-    let mut used = 5;
-    header[used] = stream.key();
-    used += 1;
-    let mut rest = length;
-    while rest >= 0x80 {
-        header[used] = (rest & 0x7f) as u8 | 0x80;
-        rest >>= 7;
-        used += 1;
-    }
-    header[used] = rest as u8;
-    used += 1;
-    let message = (used - 5 + length) as u32;
-    header[1..5].copy_from_slice(&message.to_be_bytes());
-    let start = HEADER_BYTES - used;
-    buffer[start..HEADER_BYTES].copy_from_slice(&header[..used]);
+    let mut head = Head::new();
+    head.field(stream.run_field(), length);
+    let head = head.finish(length);
+    let start = HEADER_BYTES - head.len();
+    buffer[start..HEADER_BYTES].copy_from_slice(head.as_bytes());
     Bytes::from(buffer).slice(start..)
+}
+
+/// Appends what stands before `length` bytes of output in their `AttachEvent`; behind them lies `cursor`.
+pub(crate) fn push_attach_head(buffer: &mut Vec<u8>, cursor: u64, stream: Stream, length: usize) {
+    let mut head = Head::new();
+    head.put(CURSOR_KEY);
+    head.varint(cursor);
+    head.field(stream.attach_field(), length);
+    buffer.extend_from_slice(head.finish(length).as_bytes());
+}
+
+/// What stands before the bytes of one message.
+struct Head {
+    bytes: [u8; ATTACH_HEAD_BYTES_MAX],
+    used: usize,
+}
+
+impl Head {
+    fn new() -> Head {
+        Head { bytes: [0; ATTACH_HEAD_BYTES_MAX], used: PREFIX_BYTES }
+    }
+
+    fn put(&mut self, byte: u8) {
+        self.bytes[self.used] = byte;
+        self.used += 1;
+    }
+
+    fn varint(&mut self, mut rest: u64) {
+        while rest >= 0x80 {
+            self.put((rest & 0x7f) as u8 | 0x80);
+            rest >>= 7;
+        }
+        self.put(rest as u8);
+    }
+
+    /// Key and length of a field of bytes.
+    fn field(&mut self, number: u8, length: usize) {
+        self.put((number << 3) | 2);
+        self.varint(length as u64);
+    }
+
+    /// With gRPC's prefix for a message that ends `length` bytes later.
+    fn finish(mut self, length: usize) -> Head {
+        let message = (self.used - PREFIX_BYTES + length) as u32;
+        self.bytes[1..PREFIX_BYTES].copy_from_slice(&message.to_be_bytes());
+        self
+    }
+
+    fn len(&self) -> usize {
+        self.used
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.used]
+    }
 }
 
 /// How much of a command's output is still kept, of both streams together.
@@ -100,7 +155,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use workspace_proto::agent::{RunEvent, run_event::Event};
+    use workspace_proto::agent::{AttachEvent, RunEvent, attach_event, run_event::Event};
     use workspace_proto::grpc_frame::Decoder;
 
     fn sealed(stream: Stream, length: usize) -> Bytes {
@@ -121,6 +176,28 @@ mod tests {
                     other => panic!("{other:?}"),
                 };
                 assert!(bytes.iter().enumerate().all(|(i, byte)| *byte == i as u8) && bytes.len() == length);
+                decoder.finish().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_and_its_bytes_are_the_message_that_the_proto_says() {
+        for (cursor, length) in [(1, 1), (127, 127), (128, 128), (1 << 40, 16_384), (u64::MAX, 65_536)] {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                let mut buffer = Vec::new();
+                push_attach_head(&mut buffer, cursor, stream, length);
+                assert!(buffer.len() <= ATTACH_HEAD_BYTES_MAX);
+                buffer.resize(buffer.len() + length, 7);
+                let mut decoder = Decoder::default();
+                decoder.push(&buffer);
+                let message = decoder.next_message::<AttachEvent>().unwrap().unwrap();
+                let bytes = match (stream, message.event.unwrap()) {
+                    (Stream::Stdout, attach_event::Event::Stdout(bytes)) => bytes,
+                    (Stream::Stderr, attach_event::Event::Stderr(bytes)) => bytes,
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!((message.cursor, bytes), (cursor, Bytes::from(vec![7; length])));
                 decoder.finish().unwrap();
             }
         }

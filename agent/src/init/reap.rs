@@ -7,6 +7,9 @@
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -18,6 +21,41 @@ const UNCLAIMED_MAX: usize = 1024;
 pub(crate) struct Ended {
     pub(crate) status: WaitStatus,
     pub(crate) at: Instant,
+}
+
+/// A child's end, which may be asked for more than once.
+#[derive(Debug)]
+pub(crate) struct Life {
+    waiting: oneshot::Receiver<Ended>,
+    ended: Option<Ended>,
+}
+
+impl Life {
+    /// Of a child that is watched.
+    pub(crate) fn new(waiting: oneshot::Receiver<Ended>) -> Life {
+        Life { waiting, ended: None }
+    }
+
+    /// `None`: it is not reaped yet, and its pid is its own.
+    pub(crate) fn ended(&mut self) -> Option<Ended> {
+        self.ended = self.ended.or_else(|| self.waiting.try_recv().ok());
+        self.ended
+    }
+
+    /// Ready when it is reaped; wakes the task that asked last.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if let Some(ended) = self.ended {
+            return Poll::Ready(ended);
+        }
+        match Pin::new(&mut self.waiting).poll(cx) {
+            Poll::Ready(Ok(ended)) => {
+                self.ended = Some(ended);
+                Poll::Ready(ended)
+            }
+            // An error can't be: the reaper keeps the sender until the process has ended.
+            _ => Poll::Pending,
+        }
+    }
 }
 
 /// A pid that the other side named and that can't be a new command of ours.

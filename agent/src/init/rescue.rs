@@ -76,6 +76,7 @@ fn become_command(
             env: &request.env,
             cwd: request.cwd,
             stdio,
+            terminal: request.terminal,
             leaf,
             identity: identity(request.root),
             subreaper: request.subreaper,

@@ -1,12 +1,12 @@
 //! Who may speak to the agent, and what may be said? Whoever holds the link: at first the stream that the launcher
-//! left, later what connects to the listener. A new link replaces the old one; with a link end the commands that were
-//! run over it.
+//! left, later what connects to the listener. A new link replaces the old one. With a link end the commands that were
+//! run over it; started ones live on.
 //!
 //! The server is the gRPC client, whoever opened the stream. Hello comes first on each link. Bytes that are not HTTP/2
 //! end their link and nothing else.
 
-use super::grpc::{self, Code, Status};
-use super::{Agent, run};
+use super::grpc::{self, Code, Status, Unanswered};
+use super::{Agent, calls};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
@@ -17,22 +17,22 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
-use workspace_proto::agent::{HelloReply, HelloRequest, ListReply, ListRequest, Process, RunRequest};
-use workspace_proto::{PROTOCOL, method};
+use workspace_proto::agent::{HelloReply, HelloRequest};
+use workspace_proto::{PROTOCOL, PTY_VIEWERS_MAX, method};
 
-/// Of requests: what the server may have on the way to us.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const LINK_WINDOW_BYTES: u32 = 4 << 20;
+/// Of requests: what the server may have on the way to us. A viewer whose program does not read leaves its window full,
+/// and all of them together must leave room for other calls.
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+const LINK_WINDOW_BYTES: u32 = (4 << 20) + PTY_VIEWERS_MAX as u32 * STREAM_WINDOW_BYTES;
 const FRAME_BYTES_MAX: u32 = 64 << 10;
 const HEAD_BYTES_MAX: u32 = 16 << 10;
 /// Of answers: what h2 may hold for one stream that the socket does not take.
 const SEND_BUFFER_BYTES_MAX: usize = 128 << 10;
-/// One per command, and some for Hello and List.
-const STREAMS_MAX: u32 = super::COMMANDS_MAX as u32 + 64;
+/// Two per command, a call and a follower, one per viewer, and some for the rest.
+const STREAMS_MAX: u32 = 2 * super::COMMANDS_MAX as u32 + PTY_VIEWERS_MAX as u32 + 64;
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// After an accept that failed, for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-const LIST_MAX: usize = 4096;
 
 /// Serves the first link at once, and each later one in place of the one before.
 pub(crate) async fn serve(agent: Rc<Agent>, listener: OwnedFd, first: OwnedFd) -> std::io::Result<()> {
@@ -75,28 +75,13 @@ async fn answer(
     let (head, body) = request.into_parts();
     let result = match head.uri.path() {
         method::HELLO => hello(&agent, &greeted, body, &mut respond).await,
-        method::RUN | method::LIST if !greeted.get() => {
-            Some(Err(Status(Code::FailedPrecondition, "the first call on a link is Hello")))
-        }
-        method::RUN => match grpc::read_request::<RunRequest>(body).await {
-            Some(Ok(request)) => Some(run::run(&agent, request, &mut respond).await),
-            Some(Err(status)) => Some(Err(status)),
-            None => None,
-        },
-        method::LIST => match grpc::read_request::<ListRequest>(body).await {
-            Some(Ok(_)) => {
-                grpc::reply(&mut respond, &list(&agent)).await;
-                Some(Ok(()))
-            }
-            Some(Err(status)) => Some(Err(status)),
-            None => None,
-        },
-        _ => Some(Err(Status(Code::Unimplemented, "no such method"))),
+        _ if !greeted.get() => Err(Status(Code::FailedPrecondition, "the first call on a link is Hello").into()),
+        path => calls::answer(&agent, path, body, &mut respond).await,
     };
     match result {
-        Some(Ok(())) => {}
-        Some(Err(status)) => grpc::refuse(&mut respond, status),
-        None => respond.send_reset(Reason::CANCEL),
+        Ok(()) => {}
+        Err(Unanswered::Refused(status)) => grpc::refuse(&mut respond, status),
+        Err(Unanswered::Gone) => respond.send_reset(Reason::CANCEL),
     }
 }
 
@@ -105,39 +90,21 @@ async fn hello(
     greeted: &Cell<bool>,
     body: RecvStream,
     respond: &mut SendResponse<Bytes>,
-) -> Option<Result<(), Status>> {
-    let request = match grpc::read_request::<HelloRequest>(body).await? {
-        Ok(request) => request,
-        Err(status) => return Some(Err(status)),
-    };
+) -> Result<(), Unanswered> {
+    let request: HelloRequest = grpc::read_request(body).await?;
     if request.protocol != PROTOCOL {
-        return Some(Err(Status(Code::FailedPrecondition, "this agent speaks another protocol")));
+        return Err(Status(Code::FailedPrecondition, "this agent speaks another protocol").into());
     }
     if request.sandbox_id != agent.sandbox_id {
-        return Some(Err(Status(Code::PermissionDenied, "this is another sandbox")));
+        return Err(Status(Code::PermissionDenied, "this is another sandbox").into());
     }
     greeted.set(true);
     let reply = HelloReply {
         protocol: PROTOCOL,
         sandbox_id: agent.sandbox_id.clone(),
-        process_count: agent.alive.borrow().len() as u64,
+        process_count: agent.alive(),
         tree_kill: agent.leaves.borrow().work(),
     };
     grpc::reply(respond, &reply).await;
-    Some(Ok(()))
-}
-
-fn list(agent: &Agent) -> ListReply {
-    let alive = agent.alive.borrow();
-    let of = |(pid, command): (&i32, &Bytes)| Process {
-        pid: *pid as u32,
-        command: command.clone(),
-        attached: true,
-        ..Process::default()
-    };
-    ListReply {
-        processes: alive.iter().take(LIST_MAX).map(of).collect(),
-        more: alive.len() > LIST_MAX,
-        alive: alive.len() as u64,
-    }
+    Ok(())
 }

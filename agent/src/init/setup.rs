@@ -25,6 +25,8 @@ const SETUP_BYTES_MAX: usize = 64 << 10;
 const PROCS_MAX: usize = 16;
 /// major 1, minor 3 of /dev/null.
 const NULL_DEVICE: (u32, u32) = (1, 3);
+/// linux/magic.h, DEVPTS_SUPER_MAGIC.
+const DEVPTS_MAGIC: u64 = 0x1cd1;
 
 /// What the agent works with, all its own.
 pub(crate) struct Setup {
@@ -38,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) oom: Option<OwnedFd>,
     /// stdin of commands that are given none; `None` where the sandbox has no true /dev/null.
     pub(crate) null: Option<OwnedFd>,
+    /// Device number of the sandbox's own devpts; `None`: no terminals.
+    pub(crate) devpts: Option<u64>,
     pub(crate) single_id: bool,
 }
 
@@ -98,6 +102,7 @@ pub(crate) fn take() -> Result<Setup, Fault> {
         leaf_dir,
         oom,
         null: open_null(),
+        devpts: find_devpts(),
         single_id: message.single_id,
     })
 }
@@ -182,6 +187,13 @@ fn open_null() -> Option<OwnedFd> {
     let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
     let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && device == NULL_DEVICE;
     is_null.then_some(null)
+}
+
+/// Looked at before any command could have put something else there.
+fn find_devpts() -> Option<u64> {
+    let magic = rustix::fs::statfs(c"/dev/pts").ok()?.f_type;
+    let stat = rustix::fs::stat(c"/dev/pts").ok()?;
+    (u64::try_from(magic) == Ok(DEVPTS_MAGIC)).then_some(stat.st_dev)
 }
 
 #[cfg(test)]

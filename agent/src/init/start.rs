@@ -20,6 +20,7 @@ use super::spawner_link::{Ready, SpawnerLink};
 use crate::spawner::enter::Gate;
 use crate::spawner::frame::{self, Draft};
 use crate::sys::newest::Told;
+use crate::sys::pty::Size;
 use crate::sys::spawn::{Failure, Step};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -44,20 +45,23 @@ pub(crate) struct Command {
     pub(crate) env: Vec<Vec<u8>>,
     pub(crate) cwd: bytes::Bytes,
     pub(crate) root: bool,
+    /// It gets a terminal of its own; see [`Job::stdio`].
+    pub(crate) terminal: Option<Size>,
 }
 
 impl Command {
     /// The request to the spawner.
     pub(crate) fn encode(&self, leaf: bool) -> Vec<u8> {
         let argv: Vec<&[u8]> = self.argv.iter().map(|argument| argument.as_ref()).collect();
-        let (root, subreaper) = (self.root, !leaf);
-        frame::encode(&Draft { root, leaf, subreaper, cwd: &self.cwd, argv: &argv, env: &self.env })
+        let (root, subreaper, terminal) = (self.root, !leaf, self.terminal);
+        frame::encode(&Draft { root, leaf, subreaper, terminal, cwd: &self.cwd, argv: &argv, env: &self.env })
     }
 }
 
 /// A command to start, with the child's ends of its pipes.
 pub(crate) struct Job {
     pub(crate) command: Rc<Command>,
+    /// With a terminal: three times the socket over which the child sends the master.
     pub(crate) stdio: [Rc<OwnedFd>; 3],
     /// Closed by the receiver: don't start it.
     pub(crate) reply: oneshot::Sender<Result<Started, Unavailable>>,

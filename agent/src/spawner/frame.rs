@@ -1,14 +1,16 @@
 //! What do agent and spawner say to each other? One request at a time, one fixed reply.
 //!
 //! ```text
-//! request: u32 length of the rest │ u8 flags │ u32 argc │ u32 envc │ cwd\0 argv\0… env\0…      all little-endian
-//!          beside its first byte travel the descriptors: stdin, stdout, stderr, and the next leaf's cgroup.procs if flagged
+//! request: u32 length of the rest │ u8 flags │ u32 argc │ u32 envc │ u16 cols │ u16 rows │ cwd\0 argv\0… env\0…      all little-endian
+//!          beside its first byte travel the descriptors: stdin, stdout, stderr, and the next leaf's cgroup.procs if flagged;
+//!          with a terminal (flagged, else cols and rows are 0) the first three are the socket to which its master goes
 //! reply:   i32 pid │ i32 step │ i32 errno
 //!          where a process was made and a next leaf was given, a second one says how entering it went
 //! ```
 //! The strings carry their NUL, so that the spawner can point into the request instead of copying it.
 //! Sans-io. The reply comes from the hostile side: the numbers are checked by who reads them.
 
+use crate::sys::pty::Size;
 use crate::sys::spawn::Step;
 use std::ffi::CStr;
 
@@ -21,10 +23,11 @@ pub(crate) const LENGTH_BYTES: usize = 4;
 /// Bytes of a reply.
 pub(crate) const REPLY_BYTES: usize = 12;
 
-const FIXED_BYTES: usize = 9;
+const FIXED_BYTES: usize = 13;
 const FLAG_ROOT: u8 = 1;
 const FLAG_LEAF: u8 = 2;
 const FLAG_SUBREAPER: u8 = 4;
+const FLAG_TERMINAL: u8 = 8;
 
 /// A request as the spawner reads it; the strings point into the received bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub(crate) struct Request<'a> {
     pub(crate) leaf: bool,
     /// Collect orphaned descendants.
     pub(crate) subreaper: bool,
+    /// Make a terminal of this size.
+    pub(crate) terminal: Option<Size>,
     /// Absolute path.
     pub(crate) cwd: &'a CStr,
     /// The command and its arguments; at least one.
@@ -59,9 +64,17 @@ pub(crate) fn encode(request: &Draft<'_>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(LENGTH_BYTES + body);
     bytes.extend_from_slice(&(body as u32).to_le_bytes());
     let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-    bytes.push(flag(request.root, FLAG_ROOT) | flag(request.leaf, FLAG_LEAF) | flag(request.subreaper, FLAG_SUBREAPER));
+    bytes.push(
+        flag(request.root, FLAG_ROOT)
+            | flag(request.leaf, FLAG_LEAF)
+            | flag(request.subreaper, FLAG_SUBREAPER)
+            | flag(request.terminal.is_some(), FLAG_TERMINAL),
+    );
     bytes.extend_from_slice(&(request.argv.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&(request.env.len() as u32).to_le_bytes());
+    let size = request.terminal.unwrap_or(Size { cols: 0, rows: 0 });
+    bytes.extend_from_slice(&size.cols.to_le_bytes());
+    bytes.extend_from_slice(&size.rows.to_le_bytes());
     for string in [request.cwd].into_iter().chain(strings()) {
         bytes.extend_from_slice(string);
         bytes.push(0);
@@ -74,6 +87,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) root: bool,
     pub(crate) leaf: bool,
     pub(crate) subreaper: bool,
+    pub(crate) terminal: Option<Size>,
     pub(crate) cwd: &'a [u8],
     pub(crate) argv: &'a [&'a [u8]],
     pub(crate) env: &'a [Vec<u8>],
@@ -106,7 +120,10 @@ impl<'a> Request<'a> {
             return Err(Malformed::Strings);
         }
         let is = |bit: u8| flags & bit != 0;
-        Ok(Request { root: is(FLAG_ROOT), leaf: is(FLAG_LEAF), subreaper: is(FLAG_SUBREAPER), cwd, argv, env })
+        let half = |at: usize| u16::from_le_bytes([fixed[at], fixed[at + 1]]);
+        let terminal = is(FLAG_TERMINAL).then(|| Size { cols: half(9), rows: half(11) });
+        let (root, leaf, subreaper) = (is(FLAG_ROOT), is(FLAG_LEAF), is(FLAG_SUBREAPER));
+        Ok(Request { root, leaf, subreaper, terminal, cwd, argv, env })
     }
 }
 
@@ -144,6 +161,7 @@ mod tests {
             root: true,
             leaf: false,
             subreaper: true,
+            terminal: Some(Size { cols: 300, rows: 24 }),
             cwd: b"/workspace",
             argv: &[b"sh", b"-c", b"", b"echo \xff"],
             env: &[b"PATH=/bin".to_vec(), b"A=".to_vec()],
@@ -157,6 +175,7 @@ mod tests {
         assert_eq!(length, bytes.len() - LENGTH_BYTES);
         let request = Request::parse(&bytes[LENGTH_BYTES..]).unwrap();
         assert!(request.root && !request.leaf && request.subreaper);
+        assert_eq!(request.terminal, Some(Size { cols: 300, rows: 24 }));
         assert_eq!(request.cwd, c"/workspace");
         assert_eq!(request.argv, [c"sh", c"-c", c"", c"echo \xff"]);
         assert_eq!(request.env, [c"PATH=/bin", c"A="]);

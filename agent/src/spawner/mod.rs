@@ -69,6 +69,7 @@ fn serve_one(socket: &OwnedFd, stack: &mut Stack, newest: &Newest) -> Result<(),
         env: &request.env,
         cwd: request.cwd,
         stdio: [input.as_fd(), output.as_fd(), error.as_fd()],
+        terminal: request.terminal,
         // It is born where we stand.
         leaf: None,
         identity: identity(request.root),

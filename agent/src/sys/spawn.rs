@@ -2,7 +2,7 @@
 //! spawner's memory until it execs, or, as a rescue, forked by the agent itself.
 //!
 //! ```text
-//! spawner ── clone(CLONE_PARENT | CLONE_VM | CLONE_VFORK) ──► child: leaf, session, stdio, identity, cwd, exec
+//! spawner ── clone(CLONE_PARENT | CLONE_VM | CLONE_VFORK) ──► child: leaf, session, stdio, identity, terminal, cwd, exec
 //!    ▲ sleeps until exec or exit                                │ a failed step is written to the shared report
 //!    └──────────────────────────────────────────────────────────┘
 //! ```
@@ -14,6 +14,7 @@
 
 use super::disposition::{last_errno, set_mask};
 use super::newest::Newest;
+use super::pty::{self, Size};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use rustix::thread::CapabilitySet;
@@ -53,6 +54,8 @@ pub(crate) enum Step {
     Exec = 7,
     /// The command was found, but the interpreter that it names was not.
     Interpreter = 8,
+    /// No terminal could be made, or its master could not be sent.
+    Terminal = 9,
 }
 
 impl Step {
@@ -68,6 +71,7 @@ impl Step {
             Step::CwdOutside,
             Step::Exec,
             Step::Interpreter,
+            Step::Terminal,
         ]
         .into_iter()
         .find(|step| *step as i32 == number)
@@ -102,8 +106,10 @@ pub(crate) struct Order<'a> {
     pub(crate) env: &'a [&'a CStr],
     /// Absolute.
     pub(crate) cwd: &'a CStr,
-    /// stdin, stdout, stderr; each number is above 2.
+    /// stdin, stdout, stderr; each number is above 2. With a terminal: three times the socket to which its master goes.
     pub(crate) stdio: [BorrowedFd<'a>; 3],
+    /// The command works on a terminal of its own, which it makes itself so that it belongs to it.
+    pub(crate) terminal: Option<Size>,
     /// `cgroup.procs` of the leaf, open for writing.
     pub(crate) leaf: Option<BorrowedFd<'a>>,
     /// Who it becomes.
@@ -240,6 +246,11 @@ fn child(prepared: &Prepared<'_>) -> Failure {
     }
     if let Err(errno) = become_identity(order.identity) {
         return failed(Step::Identity, errno);
+    }
+    if let Some(size) = order.terminal
+        && let Err(errno) = pty::adopt(size, rustix::stdio::stdin())
+    {
+        return failed(Step::Terminal, errno);
     }
     if let Err(failure) = enter_cwd(order.cwd) {
         return failure;

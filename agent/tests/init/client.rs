@@ -36,7 +36,7 @@ impl Finished {
     }
 }
 
-/// A command that runs.
+/// A call that is being answered: a command that runs, or a follower.
 pub(crate) struct Running {
     send: SendStream<Bytes>,
     body: RecvStream,
@@ -44,9 +44,9 @@ pub(crate) struct Running {
 }
 
 impl Client {
-    pub(crate) async fn greet(stream: UnixStream) -> Client {
+    pub(crate) async fn greet(stream: UnixStream, sandbox_id: &str) -> Client {
         let mut client = Client { send: open(stream).await, hello: HelloReply::default() };
-        let hello = HelloRequest { protocol: PROTOCOL, sandbox_id: crate::kit::SANDBOX_ID.to_owned() };
+        let hello = HelloRequest { protocol: PROTOCOL, sandbox_id: sandbox_id.to_owned() };
         client.hello = client.call(method::HELLO, &hello).await.expect("hello");
         client
     }
@@ -73,12 +73,15 @@ impl Client {
         self.call(method::LIST, &ListRequest {}).await.unwrap()
     }
 
-    async fn begin(&mut self, path: &str, body: Bytes) -> Result<Running, u16> {
-        let request = Request::post(format!("http://agent{path}"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(())
-            .unwrap();
+    /// Opens a call whose request stays open.
+    pub(crate) async fn stream(&mut self, path: &str) -> (h2::client::ResponseFuture, SendStream<Bytes>) {
+        std::future::poll_fn(|cx| self.send.poll_ready(cx)).await.unwrap();
+        self.send.send_request(head(path), false).unwrap()
+    }
+
+    /// A call whose answer is a stream.
+    pub(crate) async fn begin(&mut self, path: &str, body: Bytes) -> Result<Running, u16> {
+        let request = head(path);
         std::future::poll_fn(|cx| self.send.poll_ready(cx)).await.map_err(|_| 0u16)?;
         let (response, mut send) = self.send.send_request(request, false).map_err(|_| 0u16)?;
         let mut body = body;
@@ -116,9 +119,15 @@ impl Client {
 impl Running {
     /// The next event; `None` at the end, where the status must be 0.
     pub(crate) async fn event(&mut self) -> Option<Event> {
+        let message = self.message::<RunEvent>().await?;
+        Some(message.event.expect("an event that says what it is"))
+    }
+
+    /// As above, of any stream.
+    pub(crate) async fn message<M: Message + Default>(&mut self) -> Option<M> {
         loop {
-            if let Some(message) = self.decoder.next_message::<RunEvent>().unwrap() {
-                return Some(message.event.expect("an event that says what it is"));
+            if let Some(message) = self.decoder.next_message::<M>().unwrap() {
+                return Some(message);
             }
             match self.body.data().await {
                 Some(piece) => {
@@ -160,7 +169,15 @@ impl Running {
     }
 }
 
-fn status(headers: &HeaderMap) -> Option<u16> {
+fn head(path: &str) -> Request<()> {
+    Request::post(format!("http://agent{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap()
+}
+
+pub(crate) fn status(headers: &HeaderMap) -> Option<u16> {
     headers.get("grpc-status")?.to_str().unwrap().parse().ok()
 }
 

@@ -47,9 +47,11 @@ fn hello_comes_first_and_is_checked() {
         assert_eq!(client.call::<_, HelloReply>(method::HELLO, &other).await.err(), Some(9));
         let other = hello(PROTOCOL, "another");
         assert_eq!(client.call::<_, HelloReply>(method::HELLO, &other).await.err(), Some(7));
-        assert_eq!(client.call::<_, HelloReply>("/workspace.agent.v1.Agent/None", &other).await.err(), Some(12));
+        let none = "/workspace.agent.v1.Agent/None";
+        assert_eq!(client.call::<_, HelloReply>(none, &other).await.err(), Some(9));
         let right = hello(PROTOCOL, SANDBOX_ID);
         assert_eq!(client.call::<_, HelloReply>(method::HELLO, &right).await.unwrap().sandbox_id, SANDBOX_ID);
+        assert_eq!(client.call::<_, HelloReply>(none, &other).await.err(), Some(12));
         assert_eq!(client.run(&command(&["true"])).await.exited.exit_code, 0);
     });
 }

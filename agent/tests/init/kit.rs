@@ -111,7 +111,7 @@ impl Sandbox {
 
     /// A client on the stream that the agent was born with. Once.
     pub(crate) async fn first_link(&mut self) -> Client {
-        Client::greet(self.link.take().unwrap()).await
+        Client::greet(self.link.take().unwrap(), SANDBOX_ID).await
     }
 
     /// The raw stream that the agent was born with. Once.
@@ -121,7 +121,7 @@ impl Sandbox {
 
     /// A client on a new connection, as after a restart of the server.
     pub(crate) async fn connect(&self) -> Client {
-        Client::greet(self.connect_raw().await).await
+        Client::greet(self.connect_raw().await, SANDBOX_ID).await
     }
 
     /// A new connection on which nothing has been said.
@@ -150,6 +150,13 @@ impl Sandbox {
         let entries = fs::read_dir("/proc").unwrap();
         let pids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
         pids.filter(|pid| *pid != agent && namespace(*pid) == own && !is_zombie(*pid)).collect()
+    }
+
+    /// Open descriptors of the agent, but for the leaves that it keeps.
+    pub(crate) fn agent_fds(&self) -> usize {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.agent_pid())).unwrap();
+        let targets = entries.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        targets.filter(|target| !target.ends_with("cgroup.procs")).count()
     }
 
     /// Directories below the v2 one.
@@ -190,7 +197,10 @@ fn remove_cgroup(path: &Path) -> std::io::Result<()> {
 /// Starts the built program as PID 1 with `all` at 3, 4, 5 …
 fn start_agent(all: &[OwnedFd]) -> Child {
     let agent = env!("CARGO_BIN_EXE_workspace-agent");
-    let mut script = format!("exec unshare --pid --fork --mount-proc --kill-child {agent} agent");
+    // A devpts of its own, as the launcher mounts it; gid 6 is 5 inside.
+    let options = "newinstance,ptmxmode=0666,mode=620,gid=6,max=64";
+    let inside = format!("mount -t devpts -o {options} devpts /dev/pts; exec {agent} agent");
+    let mut script = format!("exec unshare --pid --fork --mount-proc --kill-child sh -c '{inside}'");
     // First far above all numbers that are to be filled.
     let lifted: Vec<OwnedFd> = all.iter().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 100).unwrap()).collect();
     for (i, fd) in lifted.iter().enumerate() {

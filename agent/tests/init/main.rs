@@ -6,9 +6,22 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
 mod client;
+mod follower;
 mod kit;
+mod viewer;
 
+mod crowds;
 mod endings;
+mod follows;
+mod holds;
 mod hostile;
+mod inputs;
 mod load;
+mod pty_ends;
+mod pty_hostile;
+mod pty_keys;
+mod pty_viewers;
+mod reuse;
 mod runs;
+mod signals;
+mod starts;

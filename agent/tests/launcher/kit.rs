@@ -73,9 +73,7 @@ impl Drop for DataDir {
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         }
         for parent in self.cgroups() {
-            for sandbox in fs::read_dir(parent.join("s")).into_iter().flatten().flatten() {
-                let _ = fs::remove_dir(sandbox.path());
-            }
+            remove_groups(&parent.join("s"));
         }
         Launcher::sweep(self);
         let _ = fs::remove_dir_all(&self.path);
@@ -333,6 +331,24 @@ pub(crate) fn processes_of(data: &DataDir) -> Vec<u32> {
         .filter(|&pid: &u32| read(pid, "cgroup").contains(&data.hash))
         .filter(|&pid| !read(pid, "status").contains("State:\tZ"))
         .collect()
+}
+
+/// Removes a cgroup and those below it, waiting for killed processes to leave: the name comes again with the next
+/// process of this number, and then a group of other owners would fail another test.
+fn remove_groups(group: &Path) {
+    for below in fs::read_dir(group).into_iter().flatten().flatten() {
+        if below.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_groups(&below.path());
+        }
+    }
+    for _ in 0..200 {
+        match fs::remove_dir(group) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            _ => return,
+        }
+    }
 }
 
 /// Names in a directory, sorted.

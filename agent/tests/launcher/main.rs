@@ -3,11 +3,18 @@
 //! Needs root; without it each test says so and passes.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code)] // the agent's own tests use all of it
+#[path = "../init/client.rs"]
+mod client;
 mod kit;
+#[allow(dead_code)]
+#[path = "../init/viewer.rs"]
+mod viewer;
 
 mod ends;
 mod hosts;
 mod made;
+mod terminals;
 
 use kit::{DataDir, Launcher, names, processes_of};
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use workspace_proto::agent::StartRequest;
 
 /// Events of at most 64 KiB between two cores.
-const EVENTS_MAX: usize = 4;
+const EVENTS_MAX: usize = 1;
 
 /// A command's events, read on any core. Dropping it ends the reading, and the command where it was run for it.
 pub struct Follow {

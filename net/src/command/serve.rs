@@ -4,6 +4,7 @@
 
 use crate::supervisor::{self, DataDir, Identities};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ fn start(at_end: AtEnd) -> Result<ExitCode, String> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    raise_file_limit();
     let data_dir = DataDir::open(&config.data_dir)?;
     let shard_count = config.cores.unwrap_or_else(cores);
     let listeners = listen_on(config.http_address(), shard_count)?;
@@ -49,6 +51,15 @@ fn start(at_end: AtEnd) -> Result<ExitCode, String> {
     supervisor::run(&data_dir, &ids, shard_count, |sockets, serves| {
         serve(&config, address, &listeners, &ids, at_end, sockets, serves)
     })
+}
+
+/// A login gives 1,024 descriptors and lets a program take many more; the server and the launcher, which inherit this,
+/// hold two for each sandbox. What commands get does not depend on it.
+fn raise_file_limit() {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }) {
+        tracing::warn!(%error, "the limit of descriptors could not be raised");
+    }
 }
 
 /// In the server's own process.

@@ -1,15 +1,30 @@
 //! How a body without end is sent: events as they come, a sign of life where none come, until either side leaves.
 //!
-//! One write a batch, never held back. A client that leaves is noticed by its socket, not by the next write.
+//! One write a batch. A client that leaves is noticed by its socket, not by the next write.
+//!
+//! What lies in a client's socket when its connection is cut was never read, and who made it keeps only so much for a
+//! client that comes back. So where one may, no more is sent than [`UNREAD_BYTES_MAX`] beyond what it has read: a peer
+//! whose window is that much smaller than it was has not read.
 //! Source: WHATWG HTML, server-sent events; RFC 9112 section 7.1 for the chunks.
 
 use super::socket::{Gone, Wire};
 use crate::operation::Events;
+use crate::sys::borrow::borrow;
+use crate::sys::tcp::peer_window_bytes;
 use futures_util::future::{Either, select};
-use monoio::time::sleep;
+use monoio::time::{Instant, sleep};
 use std::io::Write;
 use std::pin::pin;
 use std::time::Duration;
+
+/// Of a client that can come back: what its socket may hold unread.
+const UNREAD_BYTES_MAX: u32 = 64 << 10;
+/// Of such a client: what ours may hold, as asked of the kernel, which takes it twice.
+const SEND_BUFFER_BYTES: usize = 32 << 10;
+/// How often a client that has not read is looked at.
+const READ_LOOK: Duration = Duration::from_millis(1);
+/// A window that has not moved for so long may be a smaller one, not an unread one: a little more is sent.
+const READ_WAIT: Duration = Duration::from_secs(1);
 
 /// A comment, which readers of events skip.
 const SIGN_OF_LIFE: &[u8] = b":\n\n";
@@ -22,9 +37,19 @@ pub(super) async fn send(
     chunked: bool,
     heartbeat: Duration,
 ) -> Result<(), Gone> {
+    let mut reading = None;
+    if events.can_resume() {
+        let socket = borrow(&wire.peer.stream);
+        // Refused, the kernel's own bound holds, and a client that comes back may find a gap, which it is told.
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, SEND_BUFFER_BYTES);
+        reading = Some(Reading::default());
+    }
     wire.flush().await?;
     let mut page = Vec::new();
     loop {
+        if let Some(reading) = &mut reading {
+            reading.has_read(wire).await?;
+        }
         let more = {
             let mut next = events.write_next(&mut page);
             loop {
@@ -49,6 +74,36 @@ pub(super) async fn send(
             return Ok(());
         }
         wire.flush().await?;
+    }
+}
+
+/// What a client has read, as far as its window tells.
+#[derive(Default)]
+struct Reading {
+    /// The largest window so far.
+    window_bytes: u32,
+}
+
+impl Reading {
+    /// Waits until the client has read all but a little, or has left.
+    async fn has_read(&mut self, wire: &mut Wire<'_>) -> Result<(), Gone> {
+        let (mut last, mut since) = (None, Instant::now());
+        loop {
+            let Some(now) = peer_window_bytes(borrow(&wire.peer.stream)) else { return Ok(()) };
+            self.window_bytes = self.window_bytes.max(now);
+            if self.window_bytes - now <= UNREAD_BYTES_MAX {
+                return Ok(());
+            }
+            if last != Some(now) {
+                (last, since) = (Some(now), Instant::now());
+            } else if since.elapsed() >= READ_WAIT {
+                self.window_bytes = now.saturating_add(UNREAD_BYTES_MAX);
+                return Ok(());
+            }
+            if let Either::Right(_) = select(pin!(sleep(READ_LOOK)), pin!(wire.left())).await {
+                return Err(Gone::Left);
+            }
+        }
     }
 }
 

@@ -142,7 +142,7 @@ fn grpc_status(headers: &HeaderMap) -> Option<u32> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
-/// What the agent refused, by the call and its gRPC status: 5 NOT_FOUND, 8 RESOURCE_EXHAUSTED,
+/// What the agent refused, by the call and its gRPC status: 3 INVALID_ARGUMENT, 5 NOT_FOUND, 8 RESOURCE_EXHAUSTED,
 /// 9 FAILED_PRECONDITION, 11 OUT_OF_RANGE, 12 UNIMPLEMENTED, 14 UNAVAILABLE. Its own words are not shown: they may be anybody's.
 fn refused(path: &str, status: Option<u32>) -> Error {
     match (path, status) {
@@ -154,8 +154,9 @@ fn refused(path: &str, status: Option<u32>) -> Error {
             "user: this server has one id for each sandbox, so there is no root in it; run the server as root, or give its user a range in /etc/subuid",
         )
         .details("user"),
-        (method::RUN | method::START, Some(11)) => {
-            Error::new(Reason::ProcessExecutionFailed, "the command's arguments and environment are longer than a process may have")
+        (method::START, Some(3)) => {
+            Error::new(Reason::InvalidParameter, "args: arguments and environment are more strings than a process may have")
+                .details("args")
         }
         (method::RUN | method::START, Some(14)) => Error::new(
             Reason::ProcessExecutionFailed,

@@ -25,10 +25,12 @@ use workspace_proto::agent::{
 };
 use workspace_proto::{Message, PROTOCOL, method};
 
-/// What one command's output may be ahead of its reader here. A round trip takes some 50 µs, so this carries GB/s.
-const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// What one command's output may be ahead of its reader here. A round trip takes some 50 µs, so this carries GB/s. With
+/// what is held on the way to a client (`EVENTS_MAX`, a page, two sockets) it must stay below three quarters of a ring of the
+/// agent's, 768 KiB, which is what it keeps for a reader that was cut off.
+const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 /// As much as 2,048 streams may hold: with less, readers that stop would use up what the others need.
-const CONNECTION_WINDOW_BYTES: u32 = 512 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 256 << 20;
 const FRAME_BYTES_MAX: u32 = 64 << 10;
 /// What small unread DATA frames may add up to before h2 takes them for an attack and ends the link: a command that
 /// prints a byte at a time is none. Bounds what a hostile agent can make the server hold beyond the windows.

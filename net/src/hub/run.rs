@@ -8,7 +8,7 @@ use std::cell::Cell;
 use workspace_core::process::{Ending, ExitReason, Finished};
 use workspace_core::{Error, Reason};
 use workspace_proto::agent::{Exited, RunEvent, RunRequest, run_event::Event};
-use workspace_proto::method;
+use workspace_proto::{TIMEOUT_GRACE_MS, method};
 
 /// What a lost sandbox leaves as exit code: as if killed, never a made-up success.
 const LOST_EXIT_CODE: i32 = 128 + 9;
@@ -34,7 +34,7 @@ pub(super) async fn run(
     let collected = Collected::new(request.output_bytes_max);
     let limit_ms = match request.timeout_ms {
         0 | UNLIMITED_MS_MIN.. => None,
-        timeout_ms => Some(timeout_ms.saturating_add(patience_ms)),
+        timeout_ms => Some(timeout_ms.saturating_add(TIMEOUT_GRACE_MS).saturating_add(patience_ms)),
     };
     let call = async {
         let started = async { open_stream(requests, method::RUN, &request).await?.await.map_err(lost) };

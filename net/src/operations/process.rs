@@ -116,7 +116,7 @@ impl Operation for ProcessRun {
         let finished = shard.run(sandbox, command).await?;
         if finished.ending.reason == ExitReason::TimedOut && !partial {
             let message = format!(
-                "the command was killed at its timeout of {timeout_ms} ms; raise `timeout`, or set `partial` to get what it printed"
+                "the command was ended at its timeout of {timeout_ms} ms; raise `timeout`, or set `partial` to get what it printed"
             );
             return Err(Error::new(Reason::ProcessTimeout, message));
         }

@@ -19,7 +19,7 @@ use workspace_core::shard::{self, Shard};
 use workspace_core::{Error, Reason};
 
 /// Events are sent when this much has collected, even where more are there.
-const PAGE_BYTES_MAX: usize = 64 << 10;
+const PAGE_BYTES_MAX: usize = 32 << 10;
 
 /// A command of a query.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -72,15 +72,16 @@ struct Written {
     follow: shard::Follow,
     seams: Seams,
     encoding: Encoding,
+    can_resume: bool,
 }
 
 impl Written {
-    fn boxed(follow: shard::Follow, position: Position, encoding: Encoding) -> Follow {
+    fn boxed(follow: shard::Follow, position: Position, encoding: Encoding, can_resume: bool) -> Follow {
         let cut = match encoding {
             Encoding::Utf8 => Cut::Characters,
             Encoding::Base64 => Cut::Bytes,
         };
-        Follow(Some(Box::new(Written { follow, seams: Seams::new(position, cut), encoding })))
+        Follow(Some(Box::new(Written { follow, seams: Seams::new(position, cut), encoding, can_resume })))
     }
 
     /// False behind the last event.
@@ -123,6 +124,10 @@ impl Events for Written {
     fn write_next<'a>(&'a mut self, out: &'a mut Vec<u8>) -> LocalBoxFuture<'a, bool> {
         self.next(out).boxed_local()
     }
+
+    fn can_resume(&self) -> bool {
+        self.can_resume
+    }
 }
 
 /// At most so many streams of one kind on one sandbox, for each core.
@@ -133,7 +138,7 @@ async fn run(shard: &Shard, call: Call<Command>) -> Result<Follow, Error> {
     let sandbox = call.sandbox()?;
     let (mut command, encoding) = call.input.check()?;
     command.output_bytes_max = u64::MAX;
-    Ok(Written::boxed(shard.stream(sandbox, command).await?, Position::default(), encoding))
+    Ok(Written::boxed(shard.stream(sandbox, command).await?, Position::default(), encoding, false))
 }
 
 pub(super) struct ProcessRunStream;
@@ -218,6 +223,6 @@ impl Operation for ProcessStream {
         if position.ended {
             return Ok(Follow(None));
         }
-        Ok(Written::boxed(shard.follow(sandbox, pid, position.cursor).await?, position, encoding))
+        Ok(Written::boxed(shard.follow(sandbox, pid, position.cursor).await?, position, encoding, true))
     }
 }

@@ -5,4 +5,5 @@ pub mod fork;
 pub(crate) mod idmap;
 pub(crate) mod namespaces;
 pub mod signal;
+pub(crate) mod tcp;
 pub(crate) mod uring;

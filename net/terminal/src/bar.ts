@@ -84,9 +84,8 @@ export class Bar {
       case "live":
         return { tone: "good", status: "Connected" };
       case "waiting": {
-        const blocked = "The shell is there, but no WebSocket reaches it: does a proxy refuse them? Trying again…";
-        const status = state.refusals > 3 ? blocked : "Connection lost. Reconnecting…";
-        return { tone: "busy", status, press: ["Retry now", this.actions.retry] };
+        const why = state.why.replace(/^./, (first) => first.toUpperCase()).replace(/[^.?]$/, "$&.");
+        return { tone: "busy", status: `${why} Reconnecting…`, press: ["Retry now", this.actions.retry] };
       }
       case "ended":
         return { tone: "bad", status: `The shell ended with exit code ${state.code}.`, press: fresh };

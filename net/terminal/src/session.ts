@@ -18,6 +18,10 @@ const DELAY_MS_MAX = 10_000;
 /** A connection that held this long has healed. */
 const HEALED_MS = 5_000;
 const SANDBOX_NOT_FOUND = 2001;
+const LOST = "Connection lost";
+const BLOCKED = "The shell is there, but no WebSocket reaches it: does a proxy refuse them?";
+/** Drops in a row without a connection, after which the cause is looked for in between. */
+const REFUSALS_MAX = 3;
 const TITLES: Record<number, string> = {
   0: "No answer",
   403: "Forbidden origin",
@@ -27,7 +31,7 @@ const TITLES: Record<number, string> = {
 
 export type State =
   | { is: "opening" | "joining" | "live" | "missing" }
-  | { is: "waiting"; refusals: number }
+  | { is: "waiting"; why: string }
   | { is: "ended"; code: number }
   | { is: "gone"; seen: boolean }
   | { is: "keyless"; refused: boolean }
@@ -66,8 +70,9 @@ export class Session {
 
   /** Joins the shell that is remembered, else a new one. */
   start(): void {
-    if (this.memory.get()) this.join("known");
-    else void this.open();
+    if (!this.memory.get()) return void this.open();
+    this.show({ is: "joining" });
+    this.join("known");
   }
 
   /** Opens a new shell. */
@@ -77,6 +82,7 @@ export class Session {
     try {
       this.sent = this.view.size;
       this.memory.set(await this.api.open(this.sent));
+      this.show({ is: "joining" });
       this.join("new");
     } catch (error) {
       this.refuse(error, key.get());
@@ -103,7 +109,6 @@ export class Session {
   }
 
   private join(kind: "new" | "known"): void {
-    this.show({ is: "joining" });
     this.exit = undefined;
     const socket = (this.socket = this.api.join(this.memory.get()));
     let opened = 0;
@@ -153,9 +158,9 @@ export class Session {
     await this.view.settled();
     if (this.exit !== undefined) return this.end({ is: "ended", code: this.exit });
     const asked = key.get();
-    this.show({ is: "waiting", refusals: this.refusals });
+    this.show({ is: "waiting", why: LOST });
     try {
-      if (await this.api.has(this.memory.get())) this.wait();
+      if (await this.api.has(this.memory.get())) this.wait(this.refusals > REFUSALS_MAX ? BLOCKED : LOST);
       else this.end({ is: "gone", seen: this.seen });
     } catch (error) {
       this.refuse(error, asked);
@@ -172,12 +177,14 @@ export class Session {
     const { status, code, retryable, message } = error instanceof Refused ? error : new Refused(0, 0, false, String(error));
     if (status === 401) this.show({ is: "keyless", refused: asked !== "" });
     else if (code === SANDBOX_NOT_FOUND) this.end({ is: "missing" });
-    else if (this.memory.get() && (retryable || status === 0 || status >= 500)) this.wait();
+    // Paused or stopping: it may come back, or be gone the next time.
+    else if (this.memory.get() && status === 409) this.wait(message);
+    else if (this.memory.get() && (retryable || status === 0 || status >= 500)) this.wait(LOST);
     else this.show({ is: "failed", title: TITLES[status] ?? "No terminal", message });
   }
 
-  private wait(): void {
-    this.show({ is: "waiting", refusals: this.refusals });
+  private wait(why: string): void {
+    this.show({ is: "waiting", why });
     const delay = Math.min(DELAY_MS_MAX, DELAY_MS_MIN * 2 ** this.attempts);
     this.attempts += 1;
     // Spread, so that the pages of one server don't come back as one.
