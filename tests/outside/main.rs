@@ -12,6 +12,7 @@ mod config;
 mod crash;
 mod disk;
 mod files;
+mod files_archive;
 mod files_bytes;
 mod framing;
 mod leaks;

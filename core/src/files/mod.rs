@@ -8,6 +8,7 @@
 //! the power of root inside the sandbox; what is made is the sandbox's user's. Must not know: HTTP, NFS.
 //! A future that is dropped leaves what it asked for to be done to its end; an [`Upload`] that is dropped leaves nothing.
 
+mod archive;
 mod change;
 mod copy;
 mod failure;
@@ -24,6 +25,7 @@ mod search;
 mod space;
 mod write;
 
+pub use archive::{Packed, Received, Unpacked};
 pub use change::Recursive;
 pub use info::{Conditions, FileInfo, Kind, Tags};
 pub use list::{ListOptions, Listing};

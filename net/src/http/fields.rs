@@ -12,7 +12,7 @@ use workspace_core::sandbox::Idempotency;
 use workspace_core::{Error, Reason};
 
 /// Media types of bodies that are bytes.
-const BYTES: [&str; 1] = ["application/octet-stream"];
+const BYTES: [&str; 2] = ["application/octet-stream", "application/x-tar"];
 
 /// A body must say that it is JSON: a browser sends that only after a preflight, which foreign pages don't pass.
 pub(super) fn media_type(head: &Parts, carries: Carries) -> Result<(), Refusal> {

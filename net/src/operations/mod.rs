@@ -6,6 +6,7 @@
 mod bounds;
 mod command;
 mod file;
+mod file_archive;
 mod file_search;
 mod file_tree;
 mod pid;
@@ -60,6 +61,8 @@ operations![
     file_tree::FileCopy,
     file_tree::FileRemove,
     file_search::FileSearch,
+    file_archive::FilePack,
+    file_archive::FileUnpack,
     terminal_page::TerminalPage,
 ];
 
