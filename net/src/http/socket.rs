@@ -23,8 +23,7 @@ const SCRATCH_BYTES: usize = 64 << 10;
 const AHEAD_BYTES_MAX: usize = 64 << 10;
 /// An output buffer above this is given back after use.
 const OUT_BYTES_KEPT: usize = 64 << 10;
-/// Enough for a client that reads nothing before it has sent all of an upload that was refused.
-const LINGER_BYTES_MAX: usize = 64 << 20;
+const LINGER_BYTES_MAX: usize = 1 << 20;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
@@ -48,12 +47,14 @@ pub(crate) struct Wire<'a> {
     pub(crate) out: Vec<u8>,
     timer: Pin<Box<Sleep>>,
     deadlines: &'a Deadlines,
+    /// What is read and dropped behind the last answer.
+    pub(super) linger_bytes_max: usize,
 }
 
 impl<'a> Wire<'a> {
     pub(super) fn new(peer: Rc<Peer>, deadlines: &'a Deadlines) -> Wire<'a> {
         let timer = Box::pin(sleep_until(Instant::now() + deadlines.idle));
-        Wire { peer, input: BytesMut::new(), out: Vec::new(), timer, deadlines }
+        Wire { peer, input: BytesMut::new(), out: Vec::new(), timer, deadlines, linger_bytes_max: LINGER_BYTES_MAX }
     }
 
     /// Waits for bytes and appends them to the input.
@@ -164,7 +165,7 @@ impl<'a> Wire<'a> {
         let _ = shutdown(crate::sys::borrow::borrow(&self.peer.stream), Shutdown::Write);
         let deadline = Instant::now() + self.deadlines.linger;
         let mut dropped = 0;
-        while dropped < LINGER_BYTES_MAX && self.fill(deadline).await.is_ok() {
+        while dropped < self.linger_bytes_max && self.fill(deadline).await.is_ok() {
             dropped += self.input.len();
             self.input.clear();
         }

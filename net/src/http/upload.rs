@@ -29,6 +29,9 @@ const WHOLE_BYTES_MAX: usize = 64 << 10;
 /// What one upload may hold at once: input, the waiting piece, and two on their way to the disk.
 const HELD_BYTES: usize = 4 * PIECE_BYTES;
 
+/// Enough for a client that reads nothing before it has sent all of an upload that was refused.
+const LINGER_BYTES_MAX: usize = 64 << 20;
+
 /// How a body ended.
 enum Ended {
     /// All of it has come.
@@ -57,6 +60,7 @@ pub(super) async fn run<'f>(
         let outcome = AssertUnwindSafe(invoke(Incoming::Whole(whole))).catch_unwind().await;
         return Ok((outcome.unwrap_or_else(|_| Err(panicked())), true));
     }
+    wire.linger_bytes_max = LINGER_BYTES_MAX;
     let _held = Held::take(app)?;
     let (source, incoming) = stream(length);
     let call = pin!(AssertUnwindSafe(invoke(Incoming::Stream(incoming))).catch_unwind());

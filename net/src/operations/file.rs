@@ -19,7 +19,7 @@ use workspace_core::shard::Shard;
 use workspace_core::{Error, Reason};
 
 /// Of a file that is written or read as JSON.
-const JSON_BYTES_MAX: usize = 16 * MIB;
+const JSON_BYTES_MAX: usize = 8 * MIB;
 /// On one sandbox, counted per core.
 const IN_FLIGHT_MAX: u32 = 256;
 
@@ -189,7 +189,7 @@ fn encoding(text: Option<&str>) -> Result<Encoding, Error> {
 pub(super) struct NewContent {
     /// Absolute, or below `/workspace`. What is missing above it is made.
     path: String,
-    /// The whole content, at most 16 MiB; without it the body is the content, of any length.
+    /// The whole content, where the whole body is at most 8 MiB; without it the body is the content, of any length.
     content: Option<String>,
     /// How `content` is written: `utf8` or `base64`; `utf8`.
     encoding: Option<String>,
@@ -223,8 +223,7 @@ impl Operation for FileWrite {
     const TOOL: Option<Profile> = Some(Profile::Developer);
     const EFFECT: Effect = Effect::Write;
     const CARRIES: Carries = Carries::Takes;
-    // Each byte of content can take six in JSON.
-    const LIMITS: Limits = Limits { body_bytes_max: 2 * JSON_BYTES_MAX, in_flight_max_per_sandbox: IN_FLIGHT_MAX };
+    const LIMITS: Limits = Limits { body_bytes_max: JSON_BYTES_MAX, in_flight_max_per_sandbox: IN_FLIGHT_MAX };
     const ERRORS: &'static [Reason] = FILE_ERRORS;
     type Input = NewContent;
     type Output = Json<FileWritten>;
