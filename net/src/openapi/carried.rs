@@ -45,9 +45,13 @@ pub(super) fn describe(
     if !route.method.has_body() {
         return;
     }
-    described["requestBody"]["content"][BYTES] = bytes;
     let none = Map::new();
     let fields = input.get("properties").and_then(Value::as_object).unwrap_or(&none);
+    if !fields.contains_key("content") {
+        // Nothing but bytes can be the content.
+        described["requestBody"]["content"] = json!({});
+    }
+    described["requestBody"]["content"][BYTES] = bytes;
     for (name, schema) in fields.iter().filter(|(name, _)| !BODY_FIELDS.contains(&name.as_str())) {
         parameters.push(json!({"name": name, "in": "query", "schema": schema,
             "description": "Here or in a JSON body."}));

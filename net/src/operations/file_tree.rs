@@ -36,7 +36,11 @@ impl What {
             None => None,
             Some(text) => {
                 let known = (text.len() <= CURSOR_CHARS_MAX).then(|| base64::decode_url(text)).flatten();
-                Some(known.ok_or_else(|| refuse("cursor", "is not one that this server gave"))?)
+                Some(
+                    known
+                        .and_then(|at| at.strip_prefix(b"/").map(<[u8]>::to_vec))
+                        .ok_or_else(|| refuse("cursor", "is not one that this server gave"))?,
+                )
             }
         };
         Ok(ListOptions {
@@ -73,7 +77,10 @@ impl Operation for FileList {
         let text = call.input.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/workspace");
         let path = place::path("path", text)?;
         let listing = shard.files(call.sandbox()?)?.list(path, call.input.options()?).await?;
-        Ok(Json(Page { files: listing.files, next_cursor: listing.next.as_deref().map(base64::encode_url) }))
+        Ok(Json(Page {
+            files: listing.files,
+            next_cursor: listing.next.map(|at| base64::encode_url(&[b"/", &at[..]].concat())),
+        }))
     }
 }
 
