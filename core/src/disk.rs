@@ -57,7 +57,8 @@ fn failed() -> Error {
     Error::new(Reason::RuntimeError, "the sandbox's disk use could not be measured")
 }
 
-fn used_bytes(root: &OwnedFd, id: SandboxId) -> rustix::io::Result<u64> {
+/// Bytes that a sandbox's files use on disk; the largest number where they are more than can be walked.
+pub(crate) fn used_bytes(root: &OwnedFd, id: SandboxId) -> rustix::io::Result<u64> {
     let open = |dir: BorrowedFd<'_>, name: &std::ffi::CStr| {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::RDONLY;
         openat(dir, name, flags, Mode::empty())

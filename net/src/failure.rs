@@ -29,20 +29,29 @@ pub struct Refusal {
     pub status: u16,
     /// What the body says.
     pub error: Error,
+    /// What its head says more.
+    pub tells: Option<Tells>,
+}
+
+/// What the head of a refusal says beside its status.
+#[derive(Debug, Clone)]
+pub enum Tells {
     /// The header Allow of a 405.
-    pub allow: Option<String>,
+    Allow(String),
+    /// The length in the header Content-Range of a 416.
+    RangeOf(u64),
 }
 
 impl Refusal {
     /// A malformed request, 1001, with the status that says more than 400.
     pub fn request(status: u16, message: impl Into<String>) -> Refusal {
-        Refusal { status, error: Error::new(Reason::InvalidRequest, message), allow: None }
+        Refusal { status, error: Error::new(Reason::InvalidRequest, message), tells: None }
     }
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Refusal {
-        Refusal { status: http_status(error.reason), error, allow: None }
+        Refusal { status: http_status(error.reason), error, tells: None }
     }
 }
 

@@ -5,6 +5,7 @@
 //! launcher and server running, and the hub that links to agents.
 
 pub mod command;
+pub mod content;
 pub mod failure;
 #[cfg(test)]
 #[path = "../../tests/fuzz/run.rs"]

@@ -2,6 +2,8 @@
 //!
 //! Schemas are those of the types that are decoded and encoded; nothing is written by hand twice.
 
+mod carried;
+
 use crate::failure::http_status;
 use crate::operation::{Access, COMMON_ERRORS, Entry, Method, Route};
 use crate::operations::OPERATIONS;
@@ -95,6 +97,7 @@ fn describe(operation: &Entry, route: &Route, id: &str, input: &Value, output: O
         parameters.push(json!({"name": "Sec-WebSocket-Protocol", "in": "header",
             "schema": {"type": "string", "enum": protocols}}));
     }
+    carried::describe(operation, route, input, &mut described, &mut parameters);
     if !parameters.is_empty() {
         described["parameters"] = parameters.into();
     }

@@ -6,6 +6,7 @@
 //! ```
 //! Must not know: sockets, HTTP statuses of failures (`failure`), how an answer is framed.
 
+pub use crate::content::{Asked, Carries, Content, Incoming};
 pub use crate::reply::{Document, EVENT_STREAM, Events, Follow, Json, Output, Pieces, Ready, Reply, Shown, Socket};
 use crate::wire::{fields, json, query};
 use futures_util::future::LocalBoxFuture;
@@ -147,13 +148,26 @@ pub struct Arguments<'a> {
     pub form: Form<'a>,
     /// Of the header Idempotency-Key.
     pub idempotency: Option<Idempotency>,
+    /// What the head says about bytes.
+    pub asked: Asked,
+    /// A body that is not JSON.
+    pub incoming: Option<Incoming>,
 }
 
 impl Arguments<'_> {
     /// Of a call that says nothing.
     pub fn nothing() -> Arguments<'static> {
         let form = Form::Query("");
-        Arguments { sandbox: None, item: None, last_event_id: None, protocol: None, form, idempotency: None }
+        Arguments {
+            sandbox: None,
+            item: None,
+            last_event_id: None,
+            protocol: None,
+            form,
+            idempotency: None,
+            asked: Asked::default(),
+            incoming: None,
+        }
     }
 }
 
@@ -164,6 +178,8 @@ pub enum Form<'a> {
     Query(&'a str),
     /// A JSON object; empty stands for `{}`.
     Json(&'a [u8]),
+    /// A query string and a JSON object, each field in one of them.
+    Both(&'a str, &'a [u8]),
 }
 
 impl Form<'_> {
@@ -173,6 +189,7 @@ impl Form<'_> {
             Form::Query(text) => (query::object(text).map_err(malformed)?, fields::Source::Text),
             Form::Json([]) => (serde_json::json!({}), fields::Source::Json),
             Form::Json(bytes) => (json::parse(bytes).map_err(malformed)?, fields::Source::Json),
+            Form::Both(text, bytes) => (both(text, bytes)?, fields::Source::Text),
         };
         if let (Some((name, text)), Some(object)) = (item, object.as_object_mut()) {
             object.insert(name.to_owned(), text.into());
@@ -182,6 +199,23 @@ impl Form<'_> {
             if wrong.path.is_empty() { error } else { error.details(wrong.path) }
         })
     }
+}
+
+/// The fields of a query and of a body together.
+fn both(text: &str, bytes: &[u8]) -> Result<serde_json::Value, Error> {
+    let mut object = if bytes.is_empty() { serde_json::json!({}) } else { json::parse(bytes).map_err(malformed)? };
+    let (Some(fields), serde_json::Value::Object(query)) =
+        (object.as_object_mut(), query::object(text).map_err(malformed)?)
+    else {
+        return Err(malformed("the body must be an object"));
+    };
+    for (name, value) in query {
+        if fields.insert(name.clone(), value).is_some() {
+            let message = format!("`{name}` stands in the query and in the body");
+            return Err(Error::new(Reason::InvalidRequest, message).details(name));
+        }
+    }
+    Ok(object)
 }
 
 fn malformed(why: impl ToString) -> Error {
@@ -198,6 +232,10 @@ pub struct Call<I> {
     pub protocol: Option<&'static str>,
     /// Of the header Idempotency-Key.
     pub idempotency: Option<Idempotency>,
+    /// What the head says about bytes.
+    pub asked: Asked,
+    /// A body that is not JSON.
+    pub incoming: Option<Incoming>,
     /// The input, of the right shape; values are checked by the operation.
     pub input: I,
 }
@@ -210,8 +248,8 @@ impl<I> Call<I> {
 
     /// The same call with its input in another form.
     pub fn try_map<J>(self, map: impl FnOnce(I) -> Result<J, Error>) -> Result<Call<J>, Error> {
-        let Call { sandbox, last_event_id, protocol, idempotency, input } = self;
-        Ok(Call { sandbox, last_event_id, protocol, idempotency, input: map(input)? })
+        let Call { sandbox, last_event_id, protocol, idempotency, asked, incoming, input } = self;
+        Ok(Call { sandbox, last_event_id, protocol, idempotency, asked, incoming, input: map(input)? })
     }
 }
 
@@ -239,6 +277,8 @@ pub trait Operation: 'static {
     const SOCKET: Option<&'static [&'static str]> = None;
     /// What becomes of it when its client goes.
     const ABANDONED: Abandoned = Abandoned::Finish;
+    /// What it carries beside JSON.
+    const CARRIES: Carries = Carries::Json;
     /// Its bounds.
     const LIMITS: Limits = SHORT;
     /// The reasons for failure that are its own, beside those that every operation has.
@@ -269,6 +309,7 @@ pub struct Entry {
     pub access: Access,
     pub socket: Option<&'static [&'static str]>,
     pub abandoned: Abandoned,
+    pub carries: Carries,
     pub limits: Limits,
     pub errors: &'static [Reason],
     pub input: fn(&mut SchemaGenerator) -> Schema,
@@ -289,6 +330,7 @@ pub const fn entry<O: Operation>() -> Entry {
         access: O::ACCESS,
         socket: O::SOCKET,
         abandoned: O::ABANDONED,
+        carries: O::CARRIES,
         limits: O::LIMITS,
         errors: O::ERRORS,
         input: |generator| generator.subschema_for::<O::Input>(),
@@ -298,10 +340,11 @@ pub const fn entry<O: Operation>() -> Entry {
 }
 
 async fn invoke<O: Operation>(shard: &Shard, arguments: Arguments<'_>) -> Result<Reply, Error> {
-    let Arguments { sandbox, item, last_event_id, protocol, form, idempotency } = arguments;
+    let Arguments { sandbox, item, last_event_id, protocol, form, idempotency, asked, incoming } = arguments;
     let input = form.read::<O::Input>(item)?;
     let last_event_id = last_event_id.map(str::to_owned);
-    O::call(shard, Call { sandbox, last_event_id, protocol, idempotency, input }).await?.reply()
+    let call = Call { sandbox, last_event_id, protocol, idempotency, asked, incoming, input };
+    O::call(shard, call).await?.reply()
 }
 
 /// Reasons that every operation may answer with, because the edge, the mailboxes or the store do.

@@ -2,6 +2,8 @@
 //!
 //! Must not know: how an answer is framed, which status it has.
 
+use crate::content::Content;
+use crate::failure::Refusal;
 use crate::websocket::Conversation;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -22,6 +24,10 @@ pub enum Reply {
     Events(Box<dyn Events>),
     /// A WebSocket, until either side ends it.
     Socket(Box<dyn Conversation>),
+    /// Bytes that are never in memory as a whole.
+    Content(Content),
+    /// A failure whose status says more than its reason.
+    Refused(Refusal),
     /// Nothing: 204.
     NoContent,
 }

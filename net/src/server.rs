@@ -26,6 +26,7 @@ use std::thread;
 use workspace_core::Error;
 use workspace_core::config::Config;
 use workspace_core::disk::Usage;
+use workspace_core::files::{Files, Numbering};
 use workspace_core::runtime::Runtime;
 use workspace_core::runtime::namespace::{Launcher, Namespaces};
 use workspace_core::shard::mailbox::{Inbox, Mailbox, mailbox};
@@ -65,6 +66,7 @@ struct Shared {
     peers: Vec<Mailbox<Shard>>,
     trash: flume::Sender<()>,
     usage: Usage,
+    files: Files,
     stop: http::Stop,
     /// Dropped at SIGTERM.
     stopper: Mutex<Option<http::Stopper>>,
@@ -106,6 +108,14 @@ pub fn run(start: Start) -> i32 {
             return 1;
         }
     };
+    let sandboxes = Path::new(DATA_DIR).join("sandboxes");
+    let files = match Files::start(&sandboxes, numbering(&start.ids), start.sockets.len()) {
+        Ok(files) => files,
+        Err(error) => {
+            tracing::error!(%error, "the file threads");
+            return 1;
+        }
+    };
     let (peers, inboxes): (Vec<_>, Vec<_>) = start.sockets.iter().map(|_| mailbox(MAILBOX_CALLS_MAX)).unzip();
     let (stopper, stop) = http::Stop::pair();
     let (recovering, recovered) = flume::bounded(1);
@@ -120,6 +130,7 @@ pub fn run(start: Start) -> i32 {
         peers,
         trash: trash.tell.clone(),
         usage,
+        files,
         left: AtomicUsize::new(0),
         serves: Mutex::new(start.serves),
         stop,
@@ -247,6 +258,7 @@ impl Core {
             blanks_max: (shared.config.pool_blanks as usize).div_ceil(shared.peers.len()),
             trash: shared.trash.clone(),
             usage: shared.usage.clone(),
+            files: shared.files.clone(),
         });
         shard.serve(self.inbox);
         if self.index == 0 {
@@ -303,6 +315,16 @@ fn blocks(ids: &Identities, index: usize, shards: usize) -> Blocks {
             Blocks::of_shard(ids.spans.iter().flat_map(|span| span.first..span.first + span.count), index, shards)
         }
         _ => Blocks::shared(),
+    }
+}
+
+/// How the ids of sandboxes' files on disk look from this process.
+fn numbering(ids: &Identities) -> Numbering {
+    match ids.mode {
+        Mode::Root if ids.files_in_spans => Numbering::Blocks,
+        Mode::Root => Numbering::Same,
+        Mode::Ranged => Numbering::Shifted,
+        _ => Numbering::Single,
     }
 }
 

@@ -1,12 +1,14 @@
 //! Removes what deletes have left in `trash/`, slowly, on a thread of its own.
 //!
-//! A sandbox's tree is hostile: std's remove_dir_all walks it by descriptors and never follows a symlink.
+//! A sandbox's tree is hostile: it may be deeper than a stack or a process's descriptors go.
 
-use std::path::{Path, PathBuf};
+use rustix::fs::{Dir, Mode, OFlags};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use workspace_core::files::remove::tree;
 
 /// Tells that may wait; one is enough, the thread looks at the whole directory.
 const TELLS_MAX: usize = 1;
@@ -55,16 +57,25 @@ impl Trash {
 }
 
 fn empty(dir: &Path) {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries.flatten(),
-        Err(error) => {
-            tracing::warn!(path = %dir.display(), %error, "the trash cannot be read");
-            return;
+    if let Err(error) = remove_all(dir) {
+        tracing::warn!(path = %dir.display(), %error, "the trash cannot be read");
+    }
+}
+
+fn remove_all(dir: &Path) -> rustix::io::Result<()> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let trash = rustix::fs::open(dir, flags, Mode::empty())?;
+    let mut entries = Dir::read_from(&trash)?;
+    while let Some(entry) = entries.read() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
         }
-    };
-    for path in entries.map(|entry| entry.path()).collect::<Vec<PathBuf>>() {
-        if let Err(error) = std::fs::remove_dir_all(&path) {
-            tracing::warn!(path = %path.display(), %error, "not removed; the next start tries again");
+        if let Err(error) = tree(&trash, name) {
+            let name = String::from_utf8_lossy(name);
+            tracing::warn!(%name, %error, "not removed from the trash; the next start tries again");
         }
     }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use workspace_core::agent::{Agent, Connector};
+use workspace_core::files::Numbering;
 use workspace_core::runtime::{Ended, Files, Launched, Plan, Runtime};
 use workspace_core::sandbox::{Enforced, Enforcement, Resources, State};
 use workspace_core::shard::mailbox::mailbox;
@@ -64,6 +65,7 @@ pub async fn shard(store: Store, (runtime, connector): Machine) -> Shard {
     };
     let (trash, _) = flume::bounded(1);
     let usage = workspace_core::disk::Usage::start(&std::env::temp_dir()).unwrap();
+    let files = workspace_core::files::Files::start(&std::env::temp_dir(), Numbering::Same, 1).unwrap();
     let blocks = Blocks::shared();
     let shard = Shard::new(Parts {
         index: 0,
@@ -76,6 +78,7 @@ pub async fn shard(store: Store, (runtime, connector): Machine) -> Shard {
         blanks_max: 0,
         trash,
         usage,
+        files,
     });
     shard.serve(inbox);
     shard

@@ -20,6 +20,7 @@ mod weak;
 mod agent;
 mod bombs;
 mod environment;
+mod files;
 mod filter;
 mod identity;
 mod ipc;

@@ -31,6 +31,17 @@ pub(crate) const query: &[&[u8]] = &[
     b"m=1&m.k=2",
 ];
 
+pub(crate) const range: &[&[u8]] = &[
+    b"bytes=0-0,-1, 5-",
+    b"Bytes=18446744073709551615-18446744073709551616",
+    b"bytes=-99999999999999999999,4-6,0-4",
+    b"bytes=,,,",
+    b"lines=1-2",
+];
+
+pub(crate) const entity: &[&[u8]] =
+    &[b"\"a\", W/\"b,c\"", b"*", b"\"\"", b"\"unterminated", "\"é\" , \"x\"".as_bytes(), b"W/\"a\"\"b\""];
+
 pub(crate) const json: &[&[u8]] = &[
     br#"{"command":"sh","args":["-c","true"],"env":{"A":"B"},"timeout":1000,"partial":true}"#,
     br#"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]"#,

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use workspace_core::config::Config;
+use workspace_core::files::Tags;
 use workspace_proto::agent::{HelloRequest, RunEvent};
 use workspace_proto::grpc_frame;
 use workspace_server::websocket::codec::{Codec, Ended};
@@ -15,8 +16,8 @@ use workspace_server::wire::chunked;
 use workspace_server::wire::head::{HEAD_BYTES_MAX, Progress, Scan};
 use workspace_server::wire::printed::{Encoding, Printed};
 use workspace_server::wire::{
-    base64, fields as wire_fields, framing as wire_framing, json as wire_json, query as wire_query,
-    terminal as wire_terminal,
+    base64, entity as wire_entity, fields as wire_fields, framing as wire_framing, json as wire_json,
+    query as wire_query, range as wire_range, terminal as wire_terminal,
 };
 
 /// Whole or byte by byte, the walk ends at the same place; and the decoder behind it takes no byte more or less.
@@ -89,6 +90,29 @@ pub(crate) fn query(input: &[u8]) {
     assert_eq!(wire_query::decode(&plain).unwrap(), plain);
     let escaped: String = plain.bytes().map(|b| format!("%{b:02x}")).collect();
     assert_eq!(wire_query::decode(&escaped).unwrap(), plain);
+}
+
+/// A part lies within the body and has bytes; one range alone is what its numbers say.
+pub(crate) fn range(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    for size in [0, 1, 10, u64::MAX] {
+        if let wire_range::Part::Of(part) = wire_range::read(&text, size) {
+            assert!(part.start < part.end && part.end <= size, "{part:?} of {size}");
+            let one = format!("bytes={}-{}", part.start, part.end - 1);
+            assert_eq!(wire_range::read(&one, size), wire_range::Part::Of(part));
+        }
+    }
+}
+
+/// Tags are those between the quotes; a strong comparison never has more than a weak one.
+pub(crate) fn entity(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let strong = wire_entity::tags(&text, wire_entity::Comparison::Strong);
+    let weak = wire_entity::tags(&text, wire_entity::Comparison::Weak);
+    assert_eq!(strong.is_some(), weak.is_some());
+    let (Some(Tags::These(strong)), Some(Tags::These(weak))) = (strong, weak) else { return };
+    assert!(!weak.is_empty() && strong.iter().all(|tag| weak.contains(tag)));
+    assert!(weak.iter().all(|tag| text.contains(&format!("\"{tag}\"")) && !tag.contains(['"', ' ', '\n'])));
 }
 
 /// What is accepted is what a plain parser reads, and survives being written.

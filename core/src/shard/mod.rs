@@ -11,6 +11,7 @@ mod blocks;
 mod command;
 mod disk;
 mod drive;
+mod files;
 pub mod mailbox;
 mod pool;
 mod process;
@@ -27,6 +28,7 @@ pub use recover::Recovery;
 use crate::agent::Connector;
 use crate::disk::Usage;
 use crate::error::{Error, Reason};
+use crate::files::Files;
 use crate::id::SandboxId;
 use crate::runtime::Runtime;
 use crate::sandbox::deadlines::Deadlines;
@@ -88,6 +90,7 @@ struct Inner {
     deadlines: RefCell<Deadlines>,
     trash: flume::Sender<()>,
     usage: Usage,
+    files: Files,
     /// Answers to GET by the store's version: what is asked again and again is not decoded again.
     shown: RefCell<HashMap<SandboxId, (u64, Bytes)>>,
 }
@@ -114,6 +117,8 @@ pub struct Parts {
     pub trash: flume::Sender<()>,
     /// Shared by all.
     pub usage: Usage,
+    /// Shared by all.
+    pub files: Files,
 }
 
 impl Shard {
@@ -132,6 +137,7 @@ impl Shard {
             deadlines: RefCell::default(),
             trash: parts.trash,
             usage: parts.usage,
+            files: parts.files,
             shown: RefCell::default(),
         }))
     }

@@ -1,7 +1,8 @@
 //! How an answer is written: the fewest fields, into the connection's output, without an allocation of its own.
 
 use super::clock::{Clock, RequestId};
-use crate::failure::Refusal;
+use super::download;
+use crate::failure::{Refusal, Tells};
 use crate::operation::{EVENT_STREAM, Reply};
 use crate::websocket::upgrade::{self, Upgrade};
 use serde::Serialize;
@@ -18,8 +19,8 @@ const NOT_HELD_BACK: &[u8] = b"cache-control: no-store\r\nx-accel-buffering: no\
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Reply,
-    /// The header Allow.
-    pub(super) allow: Option<String>,
+    /// What its head says more.
+    pub(super) tells: Option<Tells>,
     /// The stable number of the failure, 0 of success.
     pub(super) code: u16,
 }
@@ -65,17 +66,18 @@ impl Answer {
         };
         let body = Reply::Whole(serde_json::to_vec(&body).unwrap_or_default().into());
         let code = error.reason.code();
-        Answer { status: refusal.status, body, allow: refusal.allow, code }
+        Answer { status: refusal.status, body, tells: refusal.tells, code }
     }
 
     /// A refusal that people see: its status, and a page that finds out the reason.
     pub(super) fn page(refusal: Refusal, page: Reply) -> Answer {
-        Answer { status: refusal.status, body: page, allow: refusal.allow, code: refusal.error.reason.code() }
+        let code = refusal.error.reason.code();
+        Answer { status: refusal.status, body: page, tells: refusal.tells, code }
     }
 
     /// 204, perhaps with Allow.
     pub(super) fn empty(allow: Option<String>) -> Answer {
-        Answer { status: 204, body: Reply::NoContent, allow, code: 0 }
+        Answer { status: 204, body: Reply::NoContent, tells: allow.map(Tells::Allow), code: 0 }
     }
 }
 
@@ -86,7 +88,8 @@ pub(super) fn write_head(out: &mut Vec<u8>, clock: &Clock, answer: &Answer, fram
         Reply::Pieces(pieces) => (JSON, Some(pieces.bytes())),
         Reply::Document(document) => (document.media_type, Some(document.bytes.len() as u64)),
         Reply::Events(_) => (EVENT_STREAM, None),
-        Reply::NoContent | Reply::Socket(_) => (JSON, Some(0)),
+        Reply::Content(content) => (content.media_type, content.length()),
+        Reply::NoContent | Reply::Socket(_) | Reply::Refused(_) => (JSON, Some(0)),
     };
     let copied = length.filter(|length| *length <= COPIED_BYTES_MAX as u64).unwrap_or(0);
     out.reserve(HEAD_BYTES + copied as usize);
@@ -94,7 +97,7 @@ pub(super) fn write_head(out: &mut Vec<u8>, clock: &Clock, answer: &Answer, fram
     out.extend_from_slice(b"x-content-type-options: nosniff\r\nvary: origin\r\ndate: ");
     out.extend_from_slice(&clock.date());
     field(out, b"\r\nx-request-id: ", frame.request_id.as_str());
-    if !matches!(answer.status, 101 | 204) {
+    if !matches!(answer.status, 101 | 204 | 304) {
         field(out, b"content-type: ", media_type);
         match length {
             Some(length) => {
@@ -113,6 +116,9 @@ pub(super) fn write_head(out: &mut Vec<u8>, clock: &Clock, answer: &Answer, fram
     if let Reply::Document(document) = &answer.body {
         out.extend_from_slice(document.headers.as_bytes());
     }
+    if let Reply::Content(content) = &answer.body {
+        download::write_fields(out, content);
+    }
     match answer.status {
         401 => out.extend_from_slice(b"www-authenticate: Bearer\r\n"),
         426 => {
@@ -122,16 +128,24 @@ pub(super) fn write_head(out: &mut Vec<u8>, clock: &Clock, answer: &Answer, fram
         429 | 503 => out.extend_from_slice(b"retry-after: 1\r\n"),
         _ => {}
     }
-    if let Some(allow) = &answer.allow {
-        field(out, b"allow: ", allow);
+    match &answer.tells {
+        Some(Tells::Allow(allow)) => field(out, b"allow: ", allow),
+        Some(Tells::RangeOf(bytes)) => {
+            out.extend_from_slice(b"content-range: bytes */");
+            decimal(out, *bytes);
+            out.extend_from_slice(b"\r\n");
+        }
+        None => {}
     }
     if let Some(origin) = frame.origin {
         field(out, b"access-control-allow-origin: ", origin);
-        out.extend_from_slice(b"access-control-expose-headers: x-request-id, retry-after\r\n");
+        out.extend_from_slice(
+            b"access-control-expose-headers: x-request-id, retry-after, etag, last-modified, content-range\r\n",
+        );
         if frame.preflight {
             out.extend_from_slice(
                 b"access-control-allow-methods: GET, HEAD, POST, PUT, DELETE\r\n\
-                  access-control-allow-headers: authorization, content-type, idempotency-key, last-event-id, x-api-key\r\n\
+                  access-control-allow-headers: authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, range, x-api-key\r\n\
                   access-control-max-age: 600\r\n",
             );
         }
@@ -168,13 +182,13 @@ fn status_line(out: &mut Vec<u8>, status: u16) {
     }
 }
 
-fn field(out: &mut Vec<u8>, name: &[u8], value: &str) {
+pub(super) fn field(out: &mut Vec<u8>, name: &[u8], value: &str) {
     out.extend_from_slice(name);
     out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
-fn decimal(out: &mut Vec<u8>, mut number: u64) {
+pub(super) fn decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     loop {

@@ -11,7 +11,7 @@ use workspace_core::{Error, Reason};
 
 /// What is read and dropped so that a refused request does not cost the connection.
 const DRAIN_BYTES_MAX: u64 = 64 << 10;
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Why there is no body. The connection ends in both cases.
 pub(super) enum Stop {

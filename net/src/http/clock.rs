@@ -61,7 +61,7 @@ impl Clock {
     }
 }
 
-fn format(second: u64) -> Date {
+pub(super) fn format(second: u64) -> Date {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (days, time) = (second / 86_400, second % 86_400);

@@ -9,29 +9,24 @@
 
 use super::answer::{Answer, COPIED_BYTES_MAX, Frame, write_head};
 use super::body::{self, Stop};
+use super::call::{self, Call};
 use super::peers::Peer;
 use super::route::Found;
 use super::slot::Slot;
 use super::socket::{Gone, Wire};
-use super::{App, BODIES_BYTES_MAX, fields, origin, stream};
-use crate::failure::Refusal;
-use crate::operation::{Abandoned, Access, Arguments, COMMON_ERRORS, Document, EVENT_STREAM, Entry, Form, Reply};
+use super::{App, BODIES_BYTES_MAX, download, fields, origin, stream};
+use crate::failure::{Refusal, Tells};
+use crate::operation::{Access, Arguments, Document, EVENT_STREAM, Entry, Reply};
 use crate::websocket::{session, upgrade};
 use crate::wire::framing::{self, Framing};
 use crate::wire::head::{Bad, Progress, Scan};
-use bytes::{Buf, Bytes};
-use futures_util::FutureExt;
-use futures_util::future::{Either, LocalBoxFuture, select};
+use bytes::Buf;
 use http::request::Parts;
 use http::{Method, Version};
 use monoio::time::Instant;
 use monoio_codec::{Decoded, Decoder};
 use monoio_http::h1::codec::decoder::RequestHeadDecoder;
-use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use workspace_core::{Error, Reason, SandboxId};
 
 /// Answers are sent when this much has collected, even where more could be answered first.
@@ -61,12 +56,12 @@ enum Next {
 }
 
 /// What a request has come to, for its answer and its line in the log.
-struct Request<'h> {
+pub(super) struct Request<'h> {
     entry: Option<&'static Entry>,
-    sandbox: Option<SandboxId>,
-    frame: Frame<'h>,
+    pub(super) sandbox: Option<SandboxId>,
+    pub(super) frame: Frame<'h>,
     started: Instant,
-    slot: Option<Slot<'h>>,
+    pub(super) slot: Option<Slot<'h>>,
 }
 
 async fn exchange(app: &App, wire: &mut Wire<'_>) -> Next {
@@ -114,8 +109,10 @@ async fn exchange(app: &App, wire: &mut Wire<'_>) -> Next {
 async fn reply(app: &App, wire: &mut Wire<'_>, request: &mut Request<'_>, answer: Answer) -> Next {
     let (status, code) = (answer.status, answer.code);
     let is_stream = matches!(answer.body, Reply::Events(_) | Reply::Socket(_));
-    // Nothing follows events or a conversation: their end is the connection's.
-    request.frame.keep_alive &= !is_stream;
+    // Nothing follows events or a conversation: their end is the connection's. To HTTP/1.0 that is the end of every
+    // body whose length is not known.
+    let is_endless = matches!(&answer.body, Reply::Content(content) if content.length().is_none());
+    request.frame.keep_alive &= !(is_stream || is_endless && request.frame.old);
     write_head(&mut wire.out, &app.clock, &answer, &request.frame);
     if !is_stream {
         log(request, status, code);
@@ -132,6 +129,7 @@ async fn reply(app: &App, wire: &mut Wire<'_>, request: &mut Request<'_>, answer
             log(request, if sent.is_ok() { status } else { CLIENT_LEFT }, code);
             sent
         }
+        Reply::Content(content) => download::send(wire, content, !request.frame.old).await,
         body => send_body(wire, body).await,
     };
     match sent {
@@ -152,7 +150,7 @@ fn socket_edge(app: &App) -> session::Edge<'_> {
 
 async fn send_body(wire: &mut Wire<'_>, body: Reply) -> Result<(), Gone> {
     match body {
-        Reply::NoContent | Reply::Events(_) | Reply::Socket(_) => {}
+        Reply::NoContent | Reply::Events(_) | Reply::Socket(_) | Reply::Content(_) | Reply::Refused(_) => {}
         Reply::Whole(bytes) | Reply::Document(Document { bytes, .. }) => match bytes.len() {
             0..=COPIED_BYTES_MAX => wire.out.extend_from_slice(&bytes),
             _ => wire.flush_with(&bytes).await?,
@@ -260,29 +258,7 @@ async fn answer<'h>(
             return Ok(Answer::empty(allow));
         }
     };
-    let has_body = head.method == Method::POST || head.method == Method::PUT;
-    let received = if has_body {
-        body::receive(app, wire, framing, entry.limits.body_bytes_max)
-            .await
-            .inspect_err(|_| request.frame.keep_alive = false)?
-    } else {
-        request.frame.keep_alive &= body::drain(app, wire, framing).await;
-        Bytes::new()
-    };
-    let form = if has_body { Form::Json(&received) } else { Form::Query(head.uri.query().unwrap_or_default()) };
-    let idempotency = fields::idempotency(head, caller, &received).map_err(Refusal::from)?;
-    request.slot = Some(Slot::take(app, entry, request.sandbox).map_err(Refusal::from)?);
-    let last_event_id = fields::last_event_id(head)?;
-    let protocol = request.frame.upgrade.as_ref().and_then(|upgrade| upgrade.protocol);
-    let arguments = Arguments { sandbox: request.sandbox, item, last_event_id, protocol, form, idempotency };
-    let future = (entry.invoke)(&app.shard, arguments);
-    let body = run(wire, entry, future).await?.map_err(|error| checked(entry, error))?;
-    let status = match &body {
-        Reply::NoContent => 204,
-        Reply::Document(Document { status: Some(status), .. }) => *status,
-        _ => entry.status,
-    };
-    Ok(Answer { status, body, allow: None, code: 0 })
+    call::answer(app, wire, head, framing, request, Call { entry, caller, item }).await
 }
 
 /// Everything that is decided by the head alone, before a byte of the body is asked for.
@@ -316,12 +292,15 @@ fn admit<'h>(
             if head.method == Method::HEAD && (entry.media_type == EVENT_STREAM || entry.socket.is_some()) =>
         {
             let message = "what goes on has no HEAD; use GET";
-            return Err(Refusal { allow: Some("GET, OPTIONS".to_owned()), ..Refusal::request(405, message) });
+            return Err(Refusal {
+                tells: Some(Tells::Allow("GET, OPTIONS".to_owned())),
+                ..Refusal::request(405, message)
+            });
         }
         Found::Operation { entry, names } => (entry, names),
         Found::OtherMethods(allow) => {
             let message = "this route does not have this method; see the header Allow";
-            return Err(Refusal { allow: Some(allow), ..Refusal::request(405, message) });
+            return Err(Refusal { tells: Some(Tells::Allow(allow)), ..Refusal::request(405, message) });
         }
         Found::Nothing => return Err(unknown_route()),
     };
@@ -330,7 +309,7 @@ fn admit<'h>(
         let sandbox = SandboxId::parse(id);
         request.sandbox = Some(sandbox.ok_or_else(|| Error::new(Reason::SandboxNotFound, "no sandbox has this id"))?);
     }
-    fields::media_type(head)?;
+    fields::media_type(head, entry.carries)?;
     if let Some(protocols) = entry.socket {
         request.frame.upgrade = Some(upgrade::read(head, framing, protocols)?);
     }
@@ -348,39 +327,6 @@ async fn page_instead(app: &App, head: &Parts) -> Option<Reply> {
 
 fn unknown_route() -> Refusal {
     Refusal::request(404, "no such route; /openapi.json lists them")
-}
-
-/// Runs an operation. Where its client goes and it says so, its future is dropped.
-async fn run(
-    wire: &mut Wire<'_>,
-    entry: &Entry,
-    future: LocalBoxFuture<'_, Result<Reply, Error>>,
-) -> Result<Result<Reply, Error>, Stop> {
-    let mut future = pin!(AssertUnwindSafe(future).catch_unwind());
-    // Most operations are ready at once; only a wait makes it worth to send what was answered before.
-    let outcome = match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
-        Poll::Ready(outcome) => outcome,
-        Poll::Pending => {
-            let sent = wire.flush().await;
-            match entry.abandoned {
-                Abandoned::Finish => future.await,
-                Abandoned::Cancel if sent.is_err() => return Err(Stop::Gone),
-                Abandoned::Cancel => match select(future, pin!(wire.left())).await {
-                    Either::Left((outcome, _)) => outcome,
-                    Either::Right(_) => return Err(Stop::Gone),
-                },
-            }
-        }
-    };
-    Ok(outcome.unwrap_or_else(|_| Err(Error::new(Reason::Internal, "the server failed at this; its log says how"))))
-}
-
-/// A reason that was not declared is a gap in the documents, not a reason to hide it from the caller.
-fn checked(entry: &Entry, error: Error) -> Refusal {
-    if !COMMON_ERRORS.contains(&error.reason) && !entry.errors.contains(&error.reason) {
-        tracing::error!(operation = entry.name, reason = error.reason.name(), "an undeclared reason");
-    }
-    error.into()
 }
 
 /// The one line of a request. Never a body, a path, a query or a key.

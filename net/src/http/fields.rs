@@ -1,15 +1,21 @@
 //! What header fields say about a call: the body's type, the key of a repetition, where a reader of events left off.
 
 use crate::failure::Refusal;
+use crate::operation::{Asked, Carries};
+use crate::wire::entity::{self, Comparison};
 use crate::wire::framing;
-use http::Method;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::request::Parts;
+use http::{HeaderName, Method};
+use workspace_core::files::Conditions;
 use workspace_core::sandbox::Idempotency;
 use workspace_core::{Error, Reason};
 
+/// Media types of bodies that are bytes.
+const BYTES: [&str; 2] = ["application/octet-stream", "application/x-tar"];
+
 /// A body must say that it is JSON: a browser sends that only after a preflight, which foreign pages don't pass.
-pub(super) fn media_type(head: &Parts) -> Result<(), Refusal> {
+pub(super) fn media_type(head: &Parts, carries: Carries) -> Result<(), Refusal> {
     let wrong = |message| Err(Refusal::request(415, message));
     let mut codings = head.headers.get_all(CONTENT_ENCODING).iter();
     if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -18,12 +24,59 @@ pub(super) fn media_type(head: &Parts) -> Result<(), Refusal> {
     if head.method != Method::POST && head.method != Method::PUT {
         return Ok(());
     }
-    let value = framing::single(&head.headers, &CONTENT_TYPE, "two Content-Type fields");
-    let essence = value.ok().flatten().and_then(|v| v.split(';').next()).unwrap_or_default();
-    if essence.trim().eq_ignore_ascii_case("application/json") {
+    let takes_bytes = carries == Carries::Takes;
+    if essence(head).is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+        || (takes_bytes && is_bytes(head))
+    {
         return Ok(());
     }
-    wrong("the body must be JSON, with `Content-Type: application/json`")
+    wrong(if takes_bytes {
+        "the body must be bytes, with `Content-Type: application/octet-stream`, or JSON, with `application/json`"
+    } else {
+        "the body must be JSON, with `Content-Type: application/json`"
+    })
+}
+
+/// The one media type of the body, without its parameters.
+fn essence(head: &Parts) -> Option<&str> {
+    let value = framing::single(&head.headers, &CONTENT_TYPE, "two Content-Type fields");
+    value.ok().flatten().and_then(|v| v.split(';').next()).map(str::trim)
+}
+
+/// The body is bytes. A PUT need not say so: like one of another type, it can't come from a foreign page.
+pub(super) fn is_bytes(head: &Parts) -> bool {
+    match essence(head) {
+        Some(essence) => BYTES.iter().any(|bytes| essence.eq_ignore_ascii_case(bytes)),
+        None => head.method == Method::PUT && !head.headers.contains_key(CONTENT_TYPE),
+    }
+}
+
+/// What a head says about the bytes that it wants or brings.
+pub(super) fn asked(head: &Parts) -> Result<Asked, Refusal> {
+    let text = |name: HeaderName| {
+        let value = framing::single(&head.headers, &name, "a field is there twice");
+        value.map_err(|bad| Refusal::request(400, format!("{}: {name}", bad.message)))
+    };
+    let tags = |name: HeaderName, comparison| match text(name.clone())? {
+        None => Ok(None),
+        Some(value) => match entity::tags(value, comparison) {
+            Some(tags) => Ok(Some(tags)),
+            None => Err(Refusal::request(400, format!("{name} is no list of quoted tags and not `*`"))),
+        },
+    };
+    let range = text(RANGE)?.map(str::to_owned);
+    let accepts = head.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut types = accepts.flat_map(|value| value.split(',')).filter_map(|one| one.split(';').next());
+    Ok(Asked {
+        bytes: range.is_some() || types.any(|one| one.trim().eq_ignore_ascii_case("application/octet-stream")),
+        head_only: head.method == Method::HEAD,
+        range,
+        if_range: text(IF_RANGE)?.map(str::to_owned),
+        conditions: Conditions {
+            if_match: tags(IF_MATCH, Comparison::Strong)?,
+            if_none_match: tags(IF_NONE_MATCH, Comparison::Weak)?,
+        },
+    })
 }
 
 /// Where a reader of events left off.

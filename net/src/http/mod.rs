@@ -12,8 +12,10 @@
 mod answer;
 mod auth;
 mod body;
+mod call;
 mod clock;
 mod connection;
+mod download;
 mod fields;
 #[cfg(test)]
 mod fuzz;
@@ -24,6 +26,7 @@ mod route;
 mod slot;
 pub(crate) mod socket;
 mod stream;
+mod upload;
 
 pub use auth::ApiKeys;
 pub use listen::{Drained, Stop, Stopper, serve};

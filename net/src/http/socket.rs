@@ -47,12 +47,14 @@ pub(crate) struct Wire<'a> {
     pub(crate) out: Vec<u8>,
     timer: Pin<Box<Sleep>>,
     deadlines: &'a Deadlines,
+    /// What is read and dropped behind the last answer.
+    pub(super) linger_bytes_max: usize,
 }
 
 impl<'a> Wire<'a> {
     pub(super) fn new(peer: Rc<Peer>, deadlines: &'a Deadlines) -> Wire<'a> {
         let timer = Box::pin(sleep_until(Instant::now() + deadlines.idle));
-        Wire { peer, input: BytesMut::new(), out: Vec::new(), timer, deadlines }
+        Wire { peer, input: BytesMut::new(), out: Vec::new(), timer, deadlines, linger_bytes_max: LINGER_BYTES_MAX }
     }
 
     /// Waits for bytes and appends them to the input.
@@ -80,6 +82,11 @@ impl<'a> Wire<'a> {
             Err(Errno::AGAIN | Errno::INTR) => Ok(false),
             Err(_) => Err(Gone::Left),
         }
+    }
+
+    /// Appends what is there already; false where that is nothing.
+    pub(crate) fn fill_now(&mut self) -> bool {
+        matches!(receive(&self.peer, &mut self.input), Ok(1..))
     }
 
     /// Sends all that was answered.
@@ -158,7 +165,7 @@ impl<'a> Wire<'a> {
         let _ = shutdown(crate::sys::borrow::borrow(&self.peer.stream), Shutdown::Write);
         let deadline = Instant::now() + self.deadlines.linger;
         let mut dropped = 0;
-        while dropped < LINGER_BYTES_MAX && self.fill(deadline).await.is_ok() {
+        while dropped < self.linger_bytes_max && self.fill(deadline).await.is_ok() {
             dropped += self.input.len();
             self.input.clear();
         }

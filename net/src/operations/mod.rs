@@ -1,11 +1,16 @@
 //! THE list: everything that callers can ask for. Routes, documents, tools and metrics are derived from it.
 //!
 //! Operations never import each other; what two of them take or check in the same way stands in `bounds`, `command`,
-//! `pid` and `signal`; `terminal` is the other side of a terminal's WebSocket.
+//! `pid`, `place` and `signal`; `terminal` is the other side of a terminal's WebSocket.
 
 mod bounds;
 mod command;
+mod file;
+mod file_archive;
+mod file_search;
+mod file_tree;
 mod pid;
+mod place;
 mod process;
 mod process_start;
 mod process_stream;
@@ -47,6 +52,17 @@ operations![
     pty::PtyConnect,
     pty::PtyResize,
     pty::PtyDelete,
+    file::FileRead,
+    file::FileWrite,
+    file_tree::FileList,
+    file_tree::FileStat,
+    file_tree::FileMkdir,
+    file_tree::FileMove,
+    file_tree::FileCopy,
+    file_tree::FileRemove,
+    file_search::FileSearch,
+    file_archive::FilePack,
+    file_archive::FileUnpack,
     terminal_page::TerminalPage,
 ];
 

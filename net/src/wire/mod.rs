@@ -4,11 +4,13 @@
 
 pub mod base64;
 pub mod chunked;
+pub mod entity;
 pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod json;
 pub mod printed;
 pub mod query;
+pub mod range;
 pub mod sse;
 pub mod terminal;

@@ -1,0 +1,11 @@
+//! Whole trees as tar archives, down and up.
+//!
+//! An archive that comes is received whole before it is read, made into a tree in the scratch room, and only then
+//! put in place: a hostile or broken one leaves nothing, and its own links lead nowhere while it is made.
+
+mod pack;
+mod tar;
+mod unpack;
+
+pub use pack::Packed;
+pub use unpack::{Received, Unpacked};

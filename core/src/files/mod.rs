@@ -1,0 +1,116 @@
+//! The files of sandboxes, worked on from the host side: one module for every protocol.
+//!
+//! ```text
+//!  text ─► name, path ─► resolve (roots) ─► read · write · list · change · copy · remove
+//!                                             └─ space: the disk limit   └─ pool: where all of it runs
+//! ```
+//! Everything starts at the descriptor of a sandbox's directory; no path of the host is ever joined. Whoever calls has
+//! the power of root inside the sandbox; what is made is the sandbox's user's. Must not know: HTTP, NFS.
+//! A future that is dropped leaves what it asked for to be done to its end; an [`Upload`] that is dropped leaves nothing.
+
+mod archive;
+mod change;
+mod copy;
+mod failure;
+mod info;
+mod list;
+pub mod name;
+mod path;
+mod pool;
+mod read;
+pub mod remove;
+mod resolve;
+mod roots;
+mod search;
+mod space;
+mod write;
+
+pub use archive::{Packed, Received, Unpacked};
+pub use change::Recursive;
+pub use info::{Conditions, FileInfo, Kind, Tags};
+pub use list::{ListOptions, Listing};
+pub use path::SandboxPath;
+pub use read::{Content, PIECE_BYTES_MAX, Pieces};
+pub use roots::{Numbering, Replace};
+pub use search::{Match, SearchOptions, SearchResult};
+pub use write::{Upload, WriteOptions, Written};
+
+use crate::error::Error;
+use crate::id::SandboxId;
+use pool::Pool;
+use roots::{Owners, Roots};
+use rustix::fs::{Mode, OFlags};
+use space::Space;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// Changes that look first are made one at a time in each of these parts.
+const COMMITS: usize = 64;
+
+/// The files of all sandboxes. A clone is the same.
+#[derive(Clone)]
+pub struct Files(Arc<Inner>);
+
+struct Inner {
+    /// Holds a directory for each sandbox.
+    sandboxes: OwnedFd,
+    numbering: Numbering,
+    pool: Pool,
+    space: Space,
+    commits: [Mutex<()>; COMMITS],
+}
+
+impl Files {
+    /// Starts the threads, and removes what a server before has left unfinished.
+    pub fn start(sandboxes: &Path, numbering: Numbering, cores: usize) -> std::io::Result<Files> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let sandboxes = rustix::fs::open(sandboxes, flags, Mode::empty())?;
+        roots::sweep(&sandboxes)?;
+        let commits = std::array::from_fn(|_| Mutex::new(()));
+        let pool = Pool::start(cores)?;
+        Ok(Files(Arc::new(Inner { sandboxes, numbering, pool, space: Space::default(), commits })))
+    }
+
+    /// Those of one sandbox, with its block of host ids and its limit.
+    pub fn of(&self, id: SandboxId, block: u32, disk_bytes: u64) -> Tree {
+        Tree { files: self.clone(), id, block, disk_bytes }
+    }
+}
+
+/// The files of one sandbox.
+#[derive(Clone)]
+pub struct Tree {
+    files: Files,
+    id: SandboxId,
+    block: u32,
+    disk_bytes: u64,
+}
+
+impl Tree {
+    fn files(&self) -> &Inner {
+        &self.files.0
+    }
+
+    fn id(&self) -> SandboxId {
+        self.id
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.files.0.pool
+    }
+
+    fn roots(&self) -> Result<Roots, Error> {
+        Roots::open(&self.files.0.sandboxes, self.id, Owners::new(self.files.0.numbering, self.block))
+    }
+
+    /// Counts bytes that are about to be written.
+    fn space(&self, bytes: u64) -> Result<(), Error> {
+        self.files.0.space.take(&self.files.0.sandboxes, self.id, bytes, self.disk_bytes)
+    }
+
+    /// Held while a change looks and acts.
+    fn commits(&self) -> &Mutex<()> {
+        &self.files.0.commits[self.id.shard_of(COMMITS)]
+    }
+}
