@@ -1,7 +1,8 @@
 //! Is every byte that a command prints seen by its reader? Hundreds of megabytes, by one connection and by fifty, with
 //! memory that stays where it was.
 
-use crate::kit::{Event, Process, Server, turn, until};
+use crate::kit::{Event, Message, Process, Server, WebSocket, turn, until};
+use crate::pty::open;
 use serde_json::{Value, json};
 
 const LINES: u64 = 20_000_000;
@@ -147,5 +148,42 @@ fn a_started_command_is_read_whole_over_fifty_connections() {
     let last_id = last_id.expect("an id");
     let again = server.try_events("GET", &path, &[("last-event-id", &last_id)], b"").expect_err("no stream");
     assert_eq!(again.status, 204, "nothing is left behind {last_id}");
+    memory.has_not_grown();
+}
+
+/// Its terminal writes a carriage return in front of every line end.
+#[test]
+fn a_terminal_shows_all_of_it() {
+    let _turn = turn::heavy();
+    let server = Server::start();
+    let id = server.create(json!({}));
+    server.sh(&id, "true");
+    // Without a viewer a terminal waits for nobody, so the first line waits for us, who have seen that it is ready.
+    let script = format!("stty -echo; echo ready; read go; exec seq 1 {LINES}");
+    let path = open(&server, &id, json!({"command": "sh", "args": ["-c", script]}));
+    let mut viewer = WebSocket::connect(&server, &path, &[]);
+    let memory = Memory::of(&server);
+    let mut expected = Expected::new();
+    let mut begun = false;
+    let mut ready = Vec::new();
+    loop {
+        match viewer.next().expect("a message") {
+            Message::Binary(bytes) if begun => {
+                ready.extend(bytes.into_iter().filter(|byte| *byte != b'\r'));
+                expected.take(&ready);
+                ready.clear();
+            }
+            Message::Close(code, why) => {
+                assert_eq!(code, 1000, "{why}");
+                break;
+            }
+            _ => {}
+        }
+        if !begun {
+            begun = true;
+            viewer.send("\n");
+        }
+    }
+    expected.is_whole();
     memory.has_not_grown();
 }
