@@ -53,7 +53,7 @@ pub(crate) async fn launch(
         0 => None,
         ms => Instant::now().checked_add(Duration::from_millis(ms)),
     };
-    let command = Rc::new(check(agent, &request)?);
+    let command = Rc::new(check(agent.single_id, &request)?);
     let too_many = Status(Code::ResourceExhausted, "1024 commands are alive in this sandbox");
     let counted = Counted::new(agent).ok_or(too_many)?;
     if has_too_many_strings(&request) {

@@ -1,6 +1,5 @@
 //! What may be asked to be run? Checked here once, before anything is made for it.
 
-use super::Agent;
 use super::grpc::{Code, Status};
 use super::start::Command;
 use crate::spawner::frame::STRINGS_MAX;
@@ -16,7 +15,7 @@ const STDIN_BYTES_MAX: usize = 1 << 20;
 const LISTED_ARGS_BYTES_MAX: usize = 4 << 10;
 
 /// The command that a request asks for.
-pub(crate) fn check(agent: &Agent, request: &RunRequest) -> Result<Command, Status> {
+pub(crate) fn check(single_id: bool, request: &RunRequest) -> Result<Command, Status> {
     let invalid = |what| Err(Status(Code::InvalidArgument, what));
     let nul = |bytes: &Bytes| bytes.contains(&0);
     if request.command.is_empty() || request.command.len() > COMMAND_BYTES_MAX || nul(&request.command) {
@@ -35,7 +34,7 @@ pub(crate) fn check(agent: &Agent, request: &RunRequest) -> Result<Command, Stat
     if request.env.iter().any(|v| bad_name(&v.name) || v.value.len() > VALUE_BYTES_MAX || nul(&v.value)) {
         return invalid("env: names of 1 to 4096 bytes without NUL and =, values of at most 128 KiB without NUL");
     }
-    if request.root && agent.single_id {
+    if request.root && single_id {
         return Err(Status(Code::FailedPrecondition, "there is one id only: no command can be root"));
     }
     let pair = |v: &Variable| [v.name.as_ref(), b"=", v.value.as_ref()].concat();
@@ -81,6 +80,7 @@ impl Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use workspace_proto::Message;
 
     fn listed(args: &[&[u8]]) -> Listed {
         let argv = [b"sh".as_slice()].iter().chain(args).map(|a| Bytes::copy_from_slice(a)).collect();
@@ -95,5 +95,36 @@ mod tests {
         let long = listed(&[&[b'x'; 4000], &[b'y'; 4000], b"z"]);
         assert_eq!(long.args.iter().map(Bytes::len).collect::<Vec<_>>(), [4000, 96]);
         assert_eq!(listed(&vec![b"".as_slice(); 100_000]).args.len(), LISTED_ARGS_BYTES_MAX);
+    }
+
+    /// What is passed to a spawner has an absolute directory, a command, no NUL, and no name that is a value.
+    fn any_request(input: &[u8]) {
+        let Ok(request) = RunRequest::decode(input) else { return };
+        for single_id in [false, true] {
+            let Ok(command) = check(single_id, &request) else { continue };
+            assert!(!(command.root && single_id) && command.cwd.starts_with(b"/") && !command.argv[0].is_empty());
+            let texts = command.argv.iter().map(|a| a.as_ref()).chain(command.env.iter().map(|e| e.as_slice()));
+            assert!(texts.chain([command.cwd.as_ref()]).all(|text| !text.contains(&0)));
+            assert!(command.env.iter().all(|pair| pair.iter().position(|b| *b == b'=').is_some_and(|at| at > 0)));
+        }
+    }
+
+    #[test]
+    fn any_request_is_a_command_within_bounds_or_refused() {
+        let variable = |name: &'static str, value: &'static str| Variable { name: name.into(), value: value.into() };
+        let good = RunRequest {
+            command: "sh".into(),
+            args: vec!["-c".into(), "true".into()],
+            env: vec![variable("PATH", "/bin"), variable("A", "b=c")],
+            cwd: "/workspace".into(),
+            root: true,
+            ..RunRequest::default()
+        };
+        let nul = RunRequest { args: vec!["a\0b".into()], ..good.clone() };
+        let value = RunRequest { env: vec![variable("A=B", "c"), variable("", "d")], ..good.clone() };
+        let place = RunRequest { cwd: "workspace".into(), command: "".into(), ..good.clone() };
+        assert!(check(false, &good).is_ok() && check(true, &good).is_err());
+        let corpus = [good, nul, value, place].map(|request| request.encode_to_vec());
+        crate::fuzz::run(any_request, &corpus.each_ref().map(Vec::as_slice));
     }
 }

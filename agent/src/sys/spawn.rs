@@ -375,3 +375,23 @@ pub(crate) fn placed(number: RawFd) -> OwnedFd {
     // SAFETY: called by a fresh fork for a number it has just placed; no other owner is ever dropped there.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cut anywhere into directory and command: the path is both with one slash between, or there is none.
+    #[test]
+    fn any_two_parts_are_one_path_or_none() {
+        let target = |input: &[u8]| {
+            let (directory, command) = input.split_at(input.len() / 2);
+            let parts = if directory.is_empty() { vec![command] } else { vec![directory, command] };
+            let whole = parts.join(&b'/');
+            let fits = whole.len() < PATH_BYTES_MAX && !whole.contains(&0);
+            let mut buffer = [0xff; PATH_BYTES_MAX];
+            let joined = join(&mut buffer, directory, command);
+            assert_eq!(joined.map(CStr::to_bytes), fits.then_some(&whole[..]));
+        };
+        crate::fuzz::run(target, &[b"/usr/bintrue", b"sh", b"", b"a\0b", &[b'x'; 2 * PATH_BYTES_MAX]]);
+    }
+}

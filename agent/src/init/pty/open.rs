@@ -69,7 +69,7 @@ async fn start(
 ) -> Result<Rc<Terminal>, Unopened> {
     let size = checked_size(request.cols, request.rows)?;
     let run = request.run.unwrap_or_default();
-    let command = Rc::new(Command { terminal: Some(size), ..check(agent, &run)? });
+    let command = Rc::new(Command { terminal: Some(size), ..check(agent.single_id, &run)? });
     let devpts = agent.devpts.ok_or(NO_TERMINALS)?;
     let _starting = Starting::new(agent).ok_or(TOO_MANY)?;
     if has_too_many_strings(&run) {
