@@ -147,4 +147,51 @@ mod tests {
             assert_eq!(key(target), None, "{target}");
         }
     }
+
+    /// Lines of fields: who is let up has asked for it, has one key of 16 bytes, and gets a protocol that it offered.
+    #[test]
+    fn any_fields_are_an_upgrade_or_refused() {
+        let target = |input: &[u8]| {
+            let mut head = http::Request::builder().uri("/").header("host", "a").body(()).unwrap().into_parts().0;
+            for line in input.split(|byte| *byte == b'\n') {
+                let Some(at) = line.iter().position(|byte| *byte == b':') else { continue };
+                let name = HeaderName::from_bytes(&line[..at]);
+                if let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_bytes(line[at + 1..].trim_ascii())) {
+                    head.headers.append(name, value);
+                }
+            }
+            let Ok(framing) = framing::read(&head) else { return };
+            let Ok(upgrade) = read(&head, &framing, &["a.v1"]) else { return };
+            let key = single(&head.headers, &SEC_WEBSOCKET_KEY, "").unwrap().unwrap();
+            assert!(is_asked(&head) && key.len() == KEY_CHARS && upgrade.accept.len() == 28);
+            let offered = head
+                .headers
+                .get_all(SEC_WEBSOCKET_PROTOCOL)
+                .iter()
+                .any(|v| v.as_bytes().windows(4).any(|w| w == b"a.v1"));
+            assert!(upgrade.protocol.is_none() || offered);
+        };
+        let whole = format!(
+            "Upgrade: websocket\nConnection: Upgrade\nSec-WebSocket-Version: 13\nSec-WebSocket-Key: {KEY}\nSec-WebSocket-Protocol: b, a.v1"
+        );
+        let twice = format!("{whole}\nSec-WebSocket-Key: {KEY}");
+        crate::fuzz::run(target, &[whole.as_bytes(), twice.as_bytes(), b"Upgrade: h2c\nConnection: close, upgrade"]);
+    }
+
+    /// The key is what the query decodes to, once.
+    #[test]
+    fn any_query_has_one_key_or_none() {
+        let target = |input: &[u8]| {
+            let Ok(uri) = http::Uri::try_from([b"/?", input].concat()) else { return };
+            let head = http::Request::builder().uri(uri).body(()).unwrap().into_parts().0;
+            if let Some(key) = key_in_query(&head) {
+                assert!(head.uri.query().unwrap().contains("api_key") || head.uri.query().unwrap().contains('%'));
+                assert!(!key.contains('\0'));
+            }
+        };
+        crate::fuzz::run(
+            target,
+            &[b"api_key=a", b"api_key=%2b&api_key=b", b"a=1&api_key=%00", b"api%5fkey=x", b"api_key"],
+        );
+    }
 }

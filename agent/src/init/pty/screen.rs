@@ -253,6 +253,22 @@ mod tests {
         assert_eq!(flood(&mut screen, 1), 0);
     }
 
+    /// T18: a viewer that reads nothing for an hour holds its program and no memory beyond the lead; once it is sent away,
+    /// which its server does by its own clock, the program goes on.
+    #[test]
+    fn an_hour_without_reading_costs_no_more_than_the_lead() {
+        let mut screen = screen();
+        let (viewer, cursor) = screen.join();
+        assert_eq!(flood(&mut screen, 5 * RING_BYTES), LEAD_BYTES);
+        for minutes in 1..=60 {
+            let later = Instant::now() + Duration::from_secs(60 * minutes);
+            assert_eq!(screen.room(later), 0, "after {minutes} minutes");
+        }
+        assert_eq!(screen.end() - cursor, LEAD_BYTES as u64);
+        screen.leave(viewer);
+        assert_eq!(flood(&mut screen, 5 * RING_BYTES), 5 * RING_BYTES);
+    }
+
     #[test]
     fn the_end_waits_for_nobody_and_takes_nothing_from_the_fastest() {
         let mut screen = screen();
