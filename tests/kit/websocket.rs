@@ -81,7 +81,18 @@ impl WebSocket {
         self.frame(0x81, text.as_ref().as_bytes());
     }
 
+    /// Sends bytes as they are.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.client.send(bytes).expect("send");
+    }
+
     fn frame(&mut self, first: u8, payload: &[u8]) {
+        // The server may have ended it meanwhile, which the next read shows.
+        let _ = self.client.send(&WebSocket::masked(first, payload));
+    }
+
+    /// A frame as a client sends it.
+    pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![first];
         match payload.len() {
             0..126 => bytes.push(0x80 | payload.len() as u8),
@@ -90,8 +101,7 @@ impl WebSocket {
         }
         bytes.extend(MASK);
         bytes.extend(payload.iter().enumerate().map(|(i, b)| b ^ MASK[i % 4]));
-        // The server may have ended it meanwhile, which the next read shows.
-        let _ = self.client.send(&bytes);
+        bytes
     }
 
     /// The next message; pings are answered.

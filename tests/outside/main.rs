@@ -10,6 +10,7 @@ mod bad_json;
 mod bad_query;
 mod config;
 mod crash;
+mod cuts;
 mod disk;
 mod files;
 mod files_archive;
