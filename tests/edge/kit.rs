@@ -43,6 +43,7 @@ impl Server {
     }
 
     pub fn with(driver: Driver, settings: Settings, operations: &'static [Entry]) -> Server {
+        take_descriptors();
         Server::on(no_machine, driver, settings, operations)
     }
 
@@ -202,6 +203,13 @@ pub fn post(path: &str, body: &str) -> String {
 
 pub fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
+}
+
+/// Both sides of a crowd are in this process, and a login's limit is 1,024.
+fn take_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Waits for what must come to be.

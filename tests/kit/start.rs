@@ -113,6 +113,7 @@ impl Builder {
     #[track_caller]
     pub(crate) fn try_start(self) -> Result<Server, Ended> {
         let turn = turn::shared();
+        take_descriptors();
         let root = self.make_root();
         let data_dir = self.data_dir.clone().unwrap_or_else(|| root.join("data"));
         let child = self.spawn(&root, &data_dir);
@@ -270,4 +271,11 @@ fn write_user_files(root: &Path, uid: u32, first: u32, count: u32) {
 fn read_ended(root: &Path, status: ExitStatus) -> Ended {
     let read = |name: &str| fs::read_to_string(root.join(name)).unwrap_or_default();
     Ended { status, stdout: read("stdout"), stderr: read("stderr") }
+}
+
+/// A crowd's clients are in this process, and a login's limit is 1,024.
+fn take_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
