@@ -19,6 +19,9 @@ pub(crate) struct Browser {
     stdout: BufReader<ChildStdout>,
 }
 
+/// Debian 12's own node is 18.
+const NODE_IS_NEW: &str = "process.exit(Number(process.versions.node.split('.')[0]) >= 20 ? 0 : 1)";
+
 impl Browser {
     /// Starts it; `None`, and says so, where something is missing.
     pub(crate) fn start(server: &Server) -> Option<Browser> {
@@ -28,6 +31,8 @@ impl Browser {
             "no chromium"
         } else if !found("node", "--version") {
             "no node"
+        } else if !Command::new("node").args(["-e", NODE_IS_NEW]).status().is_ok_and(|status| status.success()) {
+            "node is older than 20, which playwright-core wants"
         } else if !Path::new(FOLDER).join("node_modules/playwright-core").exists() {
             "no playwright-core: npm --prefix tests/browser ci"
         } else if server.get(&format!("/terminal/{}", "0".repeat(32))).status == 501 {
