@@ -89,6 +89,31 @@ pub enum Profile {
     Full,
 }
 
+/// How MCP shows an operation that is a tool, where that differs from HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AsTool {
+    /// For people.
+    pub title: &'static str,
+    /// For a model: what it does, what to mind, what to do next.
+    pub about: &'static str,
+    /// Fields of the input that the tool does not have.
+    pub hides: &'static [&'static str],
+    /// Fields of the input, and what the tool calls them.
+    pub renames: &'static [(&'static str, &'static str)],
+    /// Fields of the input in milliseconds, which the tool has in seconds.
+    pub seconds: &'static [&'static str],
+    /// Fields that are set where the caller does not, as JSON.
+    pub defaults: &'static [(&'static str, &'static str)],
+    /// The operation that does the same and tells of it while it goes on.
+    pub follow: Option<&'static str>,
+}
+
+impl AsTool {
+    /// As HTTP has it.
+    pub const PLAIN: AsTool =
+        AsTool { title: "", about: "", hides: &[], renames: &[], seconds: &[], defaults: &[], follow: None };
+}
+
 /// What a call changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
@@ -180,12 +205,15 @@ pub enum Form<'a> {
     Json(&'a [u8]),
     /// A query string and a JSON object, each field in one of them.
     Both(&'a str, &'a [u8]),
+    /// A JSON object that was parsed already.
+    Parsed(&'a serde_json::Value),
 }
 
 impl Form<'_> {
     /// Reads the input, with the field that the path gives. 1001 names the field that is missing or of another type.
     pub fn read<T: DeserializeOwned>(&self, item: Option<(&str, &str)>) -> Result<T, Error> {
         let (mut object, source) = match self {
+            Form::Parsed(object) => return decode(object, fields::Source::Json),
             Form::Query(text) => (query::object(text).map_err(malformed)?, fields::Source::Text),
             Form::Json([]) => (serde_json::json!({}), fields::Source::Json),
             Form::Json(bytes) => (json::parse(bytes).map_err(malformed)?, fields::Source::Json),
@@ -194,11 +222,15 @@ impl Form<'_> {
         if let (Some((name, text)), Some(object)) = (item, object.as_object_mut()) {
             object.insert(name.to_owned(), text.into());
         }
-        fields::decode(&object, source).map_err(|wrong| {
-            let error = Error::new(Reason::InvalidRequest, wrong.to_string());
-            if wrong.path.is_empty() { error } else { error.details(wrong.path) }
-        })
+        decode(&object, source)
     }
+}
+
+fn decode<T: DeserializeOwned>(object: &serde_json::Value, source: fields::Source) -> Result<T, Error> {
+    fields::decode(object, source).map_err(|wrong| {
+        let error = Error::new(Reason::InvalidRequest, wrong.to_string());
+        if wrong.path.is_empty() { error } else { error.details(wrong.path) }
+    })
 }
 
 /// The fields of a query and of a body together.
@@ -269,6 +301,8 @@ pub trait Operation: 'static {
     const STATUS: u16 = 200;
     /// The smallest tool set that has it.
     const TOOL: Option<Profile>;
+    /// How that tool looks.
+    const AS_TOOL: AsTool = AsTool::PLAIN;
     /// What it changes.
     const EFFECT: Effect;
     /// Who may call it.
@@ -305,6 +339,7 @@ pub struct Entry {
     pub status: u16,
     pub media_type: &'static str,
     pub tool: Option<Profile>,
+    pub as_tool: AsTool,
     pub effect: Effect,
     pub access: Access,
     pub socket: Option<&'static [&'static str]>,
@@ -326,6 +361,7 @@ pub const fn entry<O: Operation>() -> Entry {
         status: O::STATUS,
         media_type: O::Output::MEDIA_TYPE,
         tool: O::TOOL,
+        as_tool: O::AS_TOOL,
         effect: O::EFFECT,
         access: O::ACCESS,
         socket: O::SOCKET,

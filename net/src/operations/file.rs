@@ -4,7 +4,7 @@ use super::bounds::refuse;
 use super::place::{self, FILE_ERRORS};
 use crate::content::{self, Content, Part};
 use crate::failure::{Refusal, Tells};
-use crate::operation::{
+use crate::operation::{AsTool, 
     Asked, Call, Carries, Effect, Incoming, Json, Limits, MIB, Operation, Output, Pieces, Profile, Reply, Route, get,
     post, put,
 };
@@ -114,6 +114,11 @@ impl Operation for FileRead {
         "Read a file: text as JSON, or bytes with `Accept: application/octet-stream`, whole or by Range.";
     const ROUTES: &'static [Route] = &[get("/api/v1/sandboxes/{id}/files"), get("/api/v1/sandboxes/{id}/fs/read")];
     const TOOL: Option<Profile> = Some(Profile::Developer);
+    const AS_TOOL: AsTool = AsTool {
+        title: "Read a file",
+        about: "Read a file of the sandbox, by default its first 256 KiB. `next_offset` is there where more follows: call again with offset set to it. A file that is not UTF-8 text is refused: ask with encoding `base64`, or use process_run with a program that understands it.",
+        ..AsTool::PLAIN
+    };
     const EFFECT: Effect = Effect::Read;
     const CARRIES: Carries = Carries::Answers;
     const LIMITS: Limits = Limits { body_bytes_max: MIB, in_flight_max_per_sandbox: IN_FLIGHT_MAX };
@@ -221,6 +226,11 @@ impl Operation for FileWrite {
         "Write a file, whole or not at all: JSON, or bytes of any length as application/octet-stream.";
     const ROUTES: &'static [Route] = &[put("/api/v1/sandboxes/{id}/files"), post("/api/v1/sandboxes/{id}/fs/write")];
     const TOOL: Option<Profile> = Some(Profile::Developer);
+    const AS_TOOL: AsTool = AsTool {
+        title: "Write a file",
+        about: "Write a whole text file, at most 8 MiB; directories above it are made. What is there is replaced in one step, or extended with append. Use encoding `base64` for bytes that are not text.",
+        ..AsTool::PLAIN
+    };
     const EFFECT: Effect = Effect::Write;
     const CARRIES: Carries = Carries::Takes;
     const LIMITS: Limits = Limits { body_bytes_max: JSON_BYTES_MAX, in_flight_max_per_sandbox: IN_FLIGHT_MAX };

@@ -2,7 +2,7 @@
 
 use super::bounds::{self, refuse};
 use super::place::{self, Done, FILE_ERRORS};
-use crate::operation::{Call, Effect, Json, Limits, MIB, Operation, Profile, Route, delete, get, post};
+use crate::operation::{AsTool, Call, Effect, Json, Limits, MIB, Operation, Profile, Route, delete, get, post};
 use crate::wire::base64;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,12 @@ impl Operation for FileList {
     const SUMMARY: &'static str = "List a directory, and with `depth` those below it, in pages.";
     const ROUTES: &'static [Route] = &[get("/api/v1/sandboxes/{id}/files/list"), get("/api/v1/sandboxes/{id}/fs/list")];
     const TOOL: Option<Profile> = Some(Profile::Developer);
+    const AS_TOOL: AsTool = AsTool {
+        title: "List a directory",
+        about: "List what a directory of the sandbox holds, by default /workspace; depth 2 and more also lists directories below. `next_cursor` is there where more follows.",
+        defaults: &[("limit", "1000")],
+        ..AsTool::PLAIN
+    };
     const EFFECT: Effect = Effect::Read;
     const LIMITS: Limits = WALK;
     const ERRORS: &'static [Reason] = FILE_ERRORS;
@@ -98,6 +104,11 @@ impl Operation for FileStat {
     const SUMMARY: &'static str = "Show a file, directory or symlink.";
     const ROUTES: &'static [Route] = &[get("/api/v1/sandboxes/{id}/files/info"), get("/api/v1/sandboxes/{id}/fs/stat")];
     const TOOL: Option<Profile> = Some(Profile::Full);
+    const AS_TOOL: AsTool = AsTool {
+        title: "Show a file",
+        about: "Show type, size, permissions, owner and time of a file, directory or symlink, without reading it.",
+        ..AsTool::PLAIN
+    };
     const EFFECT: Effect = Effect::Read;
     const ERRORS: &'static [Reason] = FILE_ERRORS;
     type Input = Named;
@@ -127,6 +138,11 @@ impl Operation for FileMkdir {
     const ROUTES: &'static [Route] =
         &[post("/api/v1/sandboxes/{id}/files/mkdir"), post("/api/v1/sandboxes/{id}/fs/mkdir")];
     const TOOL: Option<Profile> = Some(Profile::Developer);
+    const AS_TOOL: AsTool = AsTool {
+        title: "Make a directory",
+        about: "Make a directory. With recursive those above it are made too, and one that is there already is fine.",
+        ..AsTool::PLAIN
+    };
     const EFFECT: Effect = Effect::Write;
     const ERRORS: &'static [Reason] = FILE_ERRORS;
     type Input = NewDirectory;
@@ -159,6 +175,11 @@ impl Operation for FileRemove {
     const ROUTES: &'static [Route] =
         &[delete("/api/v1/sandboxes/{id}/files"), delete("/api/v1/sandboxes/{id}/fs/delete")];
     const TOOL: Option<Profile> = Some(Profile::Developer);
+    const AS_TOOL: AsTool = AsTool {
+        title: "Remove a file or directory",
+        about: "Remove a file, symlink or empty directory; with recursive a directory and all that lies in it. It can not be undone.",
+        ..AsTool::PLAIN
+    };
     const EFFECT: Effect = Effect::Remove;
     const LIMITS: Limits = WALK;
     const ERRORS: &'static [Reason] = FILE_ERRORS;
@@ -206,6 +227,12 @@ impl Operation for FileMove {
     const ROUTES: &'static [Route] =
         &[post("/api/v1/sandboxes/{id}/files/move"), post("/api/v1/sandboxes/{id}/fs/move")];
     const TOOL: Option<Profile> = Some(Profile::Full);
+    const AS_TOOL: AsTool = AsTool {
+        title: "Move or rename",
+        about: "Move or rename a file, symlink or directory in one step. dst is the new path itself, not a directory to put it into. With overwrite a file that is there is replaced.",
+        renames: &[("source", "src"), ("destination", "dst")],
+        ..AsTool::PLAIN
+    };
     const EFFECT: Effect = Effect::Write;
     const ERRORS: &'static [Reason] = FILE_ERRORS;
     type Input = Way;
@@ -228,6 +255,12 @@ impl Operation for FileCopy {
     const ROUTES: &'static [Route] =
         &[post("/api/v1/sandboxes/{id}/files/copy"), post("/api/v1/sandboxes/{id}/fs/copy")];
     const TOOL: Option<Profile> = Some(Profile::Full);
+    const AS_TOOL: AsTool = AsTool {
+        title: "Copy",
+        about: "Copy a file or a whole directory. dst is the new path itself, not a directory to put it into. With overwrite a file that is there is replaced.",
+        renames: &[("source", "src"), ("destination", "dst")],
+        ..AsTool::PLAIN
+    };
     const EFFECT: Effect = Effect::Write;
     const LIMITS: Limits = WALK;
     const ERRORS: &'static [Reason] = FILE_ERRORS;

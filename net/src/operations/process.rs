@@ -1,7 +1,7 @@
 //! Run a command and wait for its end.
 
 use super::command::{Command, Ending, RUN_ERRORS};
-use crate::operation::{Abandoned, Call, Effect, Limits, MIB, Operation, Output, Pieces, Profile, Reply, Route, post};
+use crate::operation::{AsTool, Abandoned, Call, Effect, Limits, MIB, Operation, Output, Pieces, Profile, Reply, Route, post};
 use crate::wire::printed::{Encoding, Printed};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use std::collections::VecDeque;
@@ -101,6 +101,15 @@ impl Operation for ProcessRun {
     const SUMMARY: &'static str = "Run a command and wait for its end; a client that goes away ends it.";
     const ROUTES: &'static [Route] = &[post("/api/v1/sandboxes/{id}/process/run")];
     const TOOL: Option<Profile> = Some(Profile::Executor);
+    const AS_TOOL: AsTool = AsTool {
+        title: "Run a command",
+        about: "Run a program in the sandbox and wait for its end; answers exit_code, stdout and stderr. It is executed as given, without a shell: for pipes, redirections, globs or several commands use command `sh` with args [`-c`, `...`]. The working directory is /workspace unless cwd says otherwise. Set timeout (seconds) for anything that may hang. Long output is cut and marked `truncated`: redirect it to a file and read parts of that with file_read, head, tail or grep.",
+        hides: &["partial", "tag"],
+        seconds: &["timeout"],
+        defaults: &[("partial", "true"), ("max_output_bytes", "131072")],
+        follow: Some("process_run_stream"),
+        ..AsTool::PLAIN
+    };
     const EFFECT: Effect = Effect::Write;
     const ABANDONED: Abandoned = Abandoned::Cancel;
     const LIMITS: Limits = Limits { body_bytes_max: MIB, in_flight_max_per_sandbox: 64 };

@@ -4,7 +4,7 @@ use super::bounds::{self, refuse};
 use super::command::{Command, PROCESS_ERRORS, RUN_ERRORS};
 use super::pid::Pid;
 use super::signal::Signal;
-use crate::operation::{Abandoned, Call, Effect, Json, Limits, MIB, Nothing, Operation, Profile, Route, get, post};
+use crate::operation::{AsTool, Abandoned, Call, Effect, Json, Limits, MIB, Nothing, Operation, Profile, Route, get, post};
 use crate::wire::base64;
 use crate::wire::printed::Encoding;
 use bytes::Bytes;
@@ -247,6 +247,11 @@ impl Operation for ProcessKill {
     const SUMMARY: &'static str = "Send a signal to a command with all its descendants.";
     const ROUTES: &'static [Route] = &[post("/api/v1/sandboxes/{id}/process/{pid}/kill")];
     const TOOL: Option<Profile> = Some(Profile::Full);
+    const AS_TOOL: AsTool = AsTool {
+        title: "Signal a process",
+        about: "Send a signal to a command of the sandbox and to all its descendants. The default is 15 (TERM); 9 (KILL) can not be ignored. Find pids with process_run and `ps`.",
+        ..AsTool::PLAIN
+    };
     const EFFECT: Effect = Effect::Write;
     const ERRORS: &'static [Reason] = PROCESS_ERRORS;
     type Input = Kill;

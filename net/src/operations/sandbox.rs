@@ -1,7 +1,7 @@
 //! What can be asked about sandboxes: make, show, list, delete.
 
 use super::bounds::{self, SECONDS_MAX, refuse};
-use crate::operation::{Call, Effect, Json, Nothing, Operation, Profile, Route, Shown, delete, get, post};
+use crate::operation::{AsTool, Call, Effect, Json, Nothing, Operation, Profile, Route, Shown, delete, get, post};
 use crate::wire::base64;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -111,6 +111,11 @@ impl Operation for SandboxCreate {
     const ROUTES: &'static [Route] = &[post("/api/v1/sandboxes")];
     const STATUS: u16 = 201;
     const TOOL: Option<Profile> = Some(Profile::Full);
+    const AS_TOOL: AsTool = AsTool {
+        title: "Make a sandbox",
+        about: "Make an isolated Linux sandbox; answers when commands can run in it. Every field has a default. Use its id as sandbox_id in the other tools, and delete it with sandbox_delete when the work is done.",
+        ..AsTool::PLAIN
+    };
     const EFFECT: Effect = Effect::Write;
     const ERRORS: &'static [Reason] = &[
         Reason::SandboxAlreadyExists,
@@ -137,6 +142,11 @@ impl Operation for SandboxGet {
     const SUMMARY: &'static str = "Show a sandbox.";
     const ROUTES: &'static [Route] = &[get("/api/v1/sandboxes/{id}")];
     const TOOL: Option<Profile> = Some(Profile::Full);
+    const AS_TOOL: AsTool = AsTool {
+        title: "Show a sandbox",
+        about: "Show the state, limits and marks of a sandbox.",
+        ..AsTool::PLAIN
+    };
     const EFFECT: Effect = Effect::Read;
     const ERRORS: &'static [Reason] = &[Reason::SandboxNotFound, Reason::AgentNotConnected];
     type Input = Nothing;
@@ -215,6 +225,11 @@ impl Operation for SandboxList {
     const SUMMARY: &'static str = "List sandboxes, oldest first, by state and metadata, in pages.";
     const ROUTES: &'static [Route] = &[get("/api/v1/sandboxes")];
     const TOOL: Option<Profile> = Some(Profile::Full);
+    const AS_TOOL: AsTool = AsTool {
+        title: "List sandboxes",
+        about: "List sandboxes, oldest first, all or those in a state or with given metadata. `next_cursor` is there where more follows.",
+        ..AsTool::PLAIN
+    };
     const EFFECT: Effect = Effect::Read;
     const ERRORS: &'static [Reason] = &[Reason::AgentNotConnected];
     type Input = Filter;
@@ -250,6 +265,11 @@ impl Operation for SandboxDelete {
         "End a sandbox and remove its files; without `force` only where no command of a caller runs.";
     const ROUTES: &'static [Route] = &[delete("/api/v1/sandboxes/{id}")];
     const TOOL: Option<Profile> = Some(Profile::Full);
+    const AS_TOOL: AsTool = AsTool {
+        title: "Delete a sandbox",
+        about: "End a sandbox and remove all its files; it can not be undone. Refused while a command of a caller runs in it, unless force is set.",
+        ..AsTool::PLAIN
+    };
     const EFFECT: Effect = Effect::Remove;
     const ERRORS: &'static [Reason] = &[
         Reason::SandboxNotFound,
