@@ -58,7 +58,7 @@ pub(super) async fn answer<'h>(
         _ => Form::Query(query),
     };
     let idempotency = fields::idempotency(head, caller, &received).map_err(Refusal::from)?;
-    request.slot = Some(Slot::take(app, entry, request.sandbox).map_err(Refusal::from)?);
+    request.slot = Some(Slot::take(&app.running, entry, request.sandbox).map_err(Refusal::from)?);
     let last_event_id = fields::last_event_id(head)?;
     let protocol = request.frame.upgrade.as_ref().and_then(|upgrade| upgrade.protocol);
     let asked = if entry.carries == Carries::Json { Asked::default() } else { fields::asked(head)? };

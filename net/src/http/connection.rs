@@ -61,7 +61,7 @@ pub(super) struct Request<'h> {
     pub(super) sandbox: Option<SandboxId>,
     pub(super) frame: Frame<'h>,
     started: Instant,
-    pub(super) slot: Option<Slot<'h>>,
+    pub(super) slot: Option<Slot>,
 }
 
 async fn exchange(app: &App, wire: &mut Wire<'_>) -> Next {

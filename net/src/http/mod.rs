@@ -23,7 +23,7 @@ pub mod listen;
 mod origin;
 mod peers;
 mod route;
-mod slot;
+pub(crate) mod slot;
 pub(crate) mod socket;
 mod stream;
 mod upload;
@@ -33,10 +33,9 @@ pub use listen::{Drained, Stop, Stopper, serve};
 
 use crate::operation::Entry;
 use crate::operations::OPERATIONS;
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
-use workspace_core::SandboxId;
 use workspace_core::shard::Shard;
 
 /// On one core, unless said otherwise.
@@ -118,7 +117,7 @@ pub struct App {
     router: route::Router,
     peers: peers::Peers,
     clock: clock::Clock,
-    running: RefCell<HashMap<(&'static str, SandboxId), u32>>,
+    running: Rc<slot::Running>,
     bodies_bytes: Cell<usize>,
 }
 
@@ -136,7 +135,7 @@ impl App {
             router: route::Router::new(operations),
             peers: peers::Peers::default(),
             clock: clock::Clock::new(),
-            running: RefCell::default(),
+            running: Rc::default(),
             bodies_bytes: Cell::new(0),
         }
     }

@@ -43,11 +43,7 @@ impl Slot {
     }
 
     /// Takes a place as soon as there is one. Dropping the future gives up.
-    pub(crate) async fn wait(
-        running: &Rc<Running>,
-        entry: &Entry,
-        sandbox: Option<SandboxId>,
-    ) -> Result<Slot, Error> {
+    pub(crate) async fn wait(running: &Rc<Running>, entry: &Entry, sandbox: Option<SandboxId>) -> Result<Slot, Error> {
         loop {
             let error = match (Slot::take(running, entry, sandbox), sandbox) {
                 (Err(error), Some(_)) => error,
@@ -63,7 +59,32 @@ impl Slot {
                 }
                 waiting.push(((entry.name, sandbox), tell));
             }
+            let turn = Turn { running, key: (entry.name, sandbox) };
             let _ = told.recv_async().await;
+            std::mem::forget(turn);
+        }
+    }
+}
+
+/// Who waits. One that gives up passes on the turn that it may have got.
+struct Turn<'a> {
+    running: &'a Running,
+    key: Key,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.running.wake(self.key);
+    }
+}
+
+impl Running {
+    fn wake(&self, key: Key) {
+        let mut waiting = self.waiting.borrow_mut();
+        while let Some(at) = waiting.iter().position(|(of, _)| *of == key) {
+            if waiting.remove(at).1.try_send(()).is_ok() {
+                break;
+            }
         }
     }
 }
@@ -78,12 +99,7 @@ impl Drop for Slot {
                 counts.remove(&key);
             }
         }
-        let mut waiting = self.running.waiting.borrow_mut();
-        while let Some(at) = waiting.iter().position(|(of, _)| *of == key) {
-            // One that has given up in the meantime passes its turn on.
-            if waiting.remove(at).1.try_send(()).is_ok() {
-                break;
-            }
-        }
+        drop(counts);
+        self.running.wake(key);
     }
 }

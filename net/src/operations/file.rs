@@ -4,9 +4,9 @@ use super::bounds::refuse;
 use super::place::{self, FILE_ERRORS};
 use crate::content::{self, Content, Part};
 use crate::failure::{Refusal, Tells};
-use crate::operation::{AsTool, 
-    Asked, Call, Carries, Effect, Incoming, Json, Limits, MIB, Operation, Output, Pieces, Profile, Reply, Route, get,
-    post, put,
+use crate::operation::{
+    AsTool, Asked, Call, Carries, Effect, Incoming, Json, Limits, MIB, Operation, Output, Pieces, Profile, Reply,
+    Route, get, post, put,
 };
 use crate::wire::base64;
 use crate::wire::printed::{Encoding, Printed};

@@ -1,7 +1,9 @@
 //! Run a command and wait for its end.
 
 use super::command::{Command, Ending, RUN_ERRORS};
-use crate::operation::{AsTool, Abandoned, Call, Effect, Limits, MIB, Operation, Output, Pieces, Profile, Reply, Route, post};
+use crate::operation::{
+    Abandoned, AsTool, Call, Effect, Limits, MIB, Operation, Output, Pieces, Profile, Reply, Route, post,
+};
 use crate::wire::printed::{Encoding, Printed};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use std::collections::VecDeque;

@@ -4,7 +4,9 @@ use super::bounds::{self, refuse};
 use super::command::{Command, PROCESS_ERRORS, RUN_ERRORS};
 use super::pid::Pid;
 use super::signal::Signal;
-use crate::operation::{AsTool, Abandoned, Call, Effect, Json, Limits, MIB, Nothing, Operation, Profile, Route, get, post};
+use crate::operation::{
+    Abandoned, AsTool, Call, Effect, Json, Limits, MIB, Nothing, Operation, Profile, Route, get, post,
+};
 use crate::wire::base64;
 use crate::wire::printed::Encoding;
 use bytes::Bytes;

@@ -142,11 +142,8 @@ impl Operation for SandboxGet {
     const SUMMARY: &'static str = "Show a sandbox.";
     const ROUTES: &'static [Route] = &[get("/api/v1/sandboxes/{id}")];
     const TOOL: Option<Profile> = Some(Profile::Full);
-    const AS_TOOL: AsTool = AsTool {
-        title: "Show a sandbox",
-        about: "Show the state, limits and marks of a sandbox.",
-        ..AsTool::PLAIN
-    };
+    const AS_TOOL: AsTool =
+        AsTool { title: "Show a sandbox", about: "Show the state, limits and marks of a sandbox.", ..AsTool::PLAIN };
     const EFFECT: Effect = Effect::Read;
     const ERRORS: &'static [Reason] = &[Reason::SandboxNotFound, Reason::AgentNotConnected];
     type Input = Nothing;

@@ -1,0 +1,195 @@
+//! What does the server keep of a client that shook hands? Its version, what of it runs, and its own sandbox.
+//!
+//! A client's connections land on any core, so the table is one for all cores: a map behind a lock that is held for one
+//! look-up and never across a wait. A session grants nothing: every request shows its key again, and a session is found
+//! only by the caller who made it. Ends by DELETE, after [`IDLE`], or when [`SESSIONS_MAX`] are there and it idles.
+
+use crate::operation::Profile;
+use futures_util::lock::Mutex as Turns;
+use rmcp::model::{ProtocolVersion, RequestId};
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use workspace_core::SandboxId;
+
+/// On all cores together.
+pub(super) const SESSIONS_MAX: usize = 10_000;
+/// Without a request, until it is forgotten.
+pub(super) const IDLE: Duration = Duration::from_secs(30 * 60);
+/// Requests of one session at once.
+const RUNNING_MAX: usize = 1024;
+/// Looked at to find one that idles.
+const LOOKED_AT_MAX: usize = 64;
+
+/// The sessions of all cores.
+#[derive(Debug, Default)]
+pub struct Sessions(Mutex<HashMap<String, Session>>);
+
+#[derive(Debug)]
+struct Session {
+    facts: Facts,
+    used: Instant,
+    running: HashMap<RequestId, flume::Sender<()>>,
+}
+
+/// What a request must know of its session.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    pub(super) version: ProtocolVersion,
+    pub(super) profile: Profile,
+    /// A digest of who made it.
+    pub(super) caller: u64,
+    /// It wants a sandbox of its own where no other is named.
+    pub(super) auto_sandbox: bool,
+    /// That sandbox. Whoever makes it holds the lock, so that it is made once.
+    pub(super) sandbox: Arc<Turns<Option<SandboxId>>>,
+}
+
+/// A request that is under way. Dropping it forgets it.
+#[derive(Debug)]
+pub(super) struct Underway {
+    sessions: Arc<Sessions>,
+    session: String,
+    id: RequestId,
+    cancelled: flume::Receiver<()>,
+}
+
+impl Underway {
+    /// Returns when its client says that it does not want the answer any more.
+    pub(super) async fn cancelled(&self) {
+        if self.cancelled.recv_async().await.is_err() {
+            // The session has ended: so does what it asked for.
+        }
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        if let Some(session) = self.sessions.table().get_mut(&self.session) {
+            session.running.remove(&self.id);
+        }
+    }
+}
+
+impl Sessions {
+    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<String, Session>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins one and gives its id; `None` where all of too many are busy, or the system has no randomness.
+    pub(super) fn begin(&self, facts: Facts) -> Option<String> {
+        let mut random = [0u8; 16];
+        let got = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+        if got != Ok(random.len()) {
+            return None;
+        }
+        let id = random.iter().fold(String::with_capacity(32), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        let mut table = self.table();
+        if table.len() >= SESSIONS_MAX {
+            let idle = table.iter().take(LOOKED_AT_MAX).filter(|(_, s)| s.running.is_empty() && !s.facts.auto_sandbox);
+            let oldest = idle.min_by_key(|(_, session)| session.used).map(|(id, _)| id.clone())?;
+            table.remove(&oldest);
+        }
+        table.insert(id.clone(), Session { facts, used: Instant::now(), running: HashMap::new() });
+        Some(id)
+    }
+
+    /// The session of this id, of this caller and set.
+    pub(super) fn find(&self, id: &str, caller: u64, profile: Profile) -> Option<Facts> {
+        let mut table = self.table();
+        let session = table.get_mut(id).filter(|s| s.facts.caller == caller && s.facts.profile == profile)?;
+        session.used = Instant::now();
+        Some(session.facts.clone())
+    }
+
+    /// Notes that a request is under way; `None` where one of this id is already, or too many are.
+    pub(super) fn start(self: &Arc<Sessions>, session: &str, id: &RequestId) -> Option<Underway> {
+        let (cancel, cancelled) = flume::bounded(1);
+        let mut table = self.table();
+        let running = &mut table.get_mut(session)?.running;
+        if running.len() >= RUNNING_MAX || running.contains_key(id) {
+            return None;
+        }
+        running.insert(id.clone(), cancel);
+        Some(Underway { sessions: self.clone(), session: session.to_owned(), id: id.clone(), cancelled })
+    }
+
+    /// Cancels a request, where it is under way.
+    pub(super) fn cancel(&self, session: &str, id: &RequestId) {
+        if let Some(cancel) = self.table().get(session).and_then(|session| session.running.get(id)) {
+            let _ = cancel.try_send(());
+        }
+    }
+
+    /// Ends a session; gives its facts, whose sandbox the caller must remove.
+    pub(super) fn end(&self, id: &str, caller: u64, profile: Profile) -> Option<Facts> {
+        let mut table = self.table();
+        table.get(id).filter(|s| s.facts.caller == caller && s.facts.profile == profile)?;
+        table.remove(id).map(|session| session.facts)
+    }
+
+    /// Ends those that idle since `idle`; gives their facts.
+    pub(super) fn end_idle(&self, idle: Duration) -> Vec<Facts> {
+        let mut table = self.table();
+        let is_idle = |_: &String, s: &mut Session| s.running.is_empty() && s.used.elapsed() >= idle;
+        table.extract_if(is_idle).map(|(_, session)| session.facts).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn facts(caller: u64) -> Facts {
+        Facts {
+            version: ProtocolVersion::V_2025_11_25,
+            profile: Profile::Full,
+            caller,
+            auto_sandbox: false,
+            sandbox: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn a_session_is_its_makers() {
+        let sessions = Sessions::default();
+        let id = sessions.begin(facts(1)).unwrap();
+        assert!(id.len() == 32 && sessions.find(&id, 1, Profile::Full).is_some());
+        assert!(sessions.find(&id, 2, Profile::Full).is_none() && sessions.find(&id, 1, Profile::Executor).is_none());
+        assert!(sessions.end(&id, 2, Profile::Full).is_none() && sessions.end(&id, 1, Profile::Full).is_some());
+        assert!(sessions.find(&id, 1, Profile::Full).is_none());
+    }
+
+    #[test]
+    fn a_crowd_pushes_out_who_idles_and_nobody_who_works() {
+        let sessions = Arc::new(Sessions::default());
+        let busy = sessions.begin(facts(1)).unwrap();
+        let _underway = sessions.start(&busy, &RequestId::Number(1)).unwrap();
+        for _ in 0..SESSIONS_MAX + 100 {
+            sessions.begin(facts(2)).unwrap();
+        }
+        assert_eq!(sessions.table().len(), SESSIONS_MAX);
+        assert!(sessions.find(&busy, 1, Profile::Full).is_some());
+        assert_eq!(sessions.end_idle(Duration::ZERO).len(), SESSIONS_MAX - 1);
+    }
+
+    #[test]
+    fn a_request_is_cancelled_by_its_id_once() {
+        let sessions = Arc::new(Sessions::default());
+        let id = sessions.begin(facts(1)).unwrap();
+        let underway = sessions.start(&id, &RequestId::Number(7)).unwrap();
+        assert!(sessions.start(&id, &RequestId::Number(7)).is_none(), "an id is used once at a time");
+        sessions.cancel(&id, &RequestId::Number(8));
+        assert!(underway.cancelled.is_empty());
+        sessions.cancel(&id, &RequestId::Number(7));
+        sessions.cancel(&id, &RequestId::Number(7));
+        assert_eq!(underway.cancelled.len(), 1);
+        drop(underway);
+        assert!(sessions.start(&id, &RequestId::Number(7)).is_some());
+    }
+}
