@@ -14,6 +14,7 @@ mod heap;
 pub mod http;
 pub mod hub;
 pub mod logging;
+pub mod mcp;
 pub mod openapi;
 pub mod operation;
 pub mod operations;

@@ -7,6 +7,7 @@
 
 use crate::command::serve::AtEnd;
 use crate::hub::Hub;
+use crate::mcp::Sessions;
 use crate::supervisor::{DATA_DIR, EXIT_FATAL, Identities};
 use crate::sys::signal;
 use crate::{heap, http, trash};
@@ -24,7 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use workspace_core::Error;
-use workspace_core::config::Config;
+use workspace_core::config::{Config, McpMode};
 use workspace_core::disk::Usage;
 use workspace_core::files::{Files, Numbering};
 use workspace_core::runtime::Runtime;
@@ -67,6 +68,7 @@ struct Shared {
     trash: flume::Sender<()>,
     usage: Usage,
     files: Files,
+    mcp_sessions: Arc<Sessions>,
     stop: http::Stop,
     /// Dropped at SIGTERM.
     stopper: Mutex<Option<http::Stopper>>,
@@ -131,6 +133,7 @@ pub fn run(start: Start) -> i32 {
         trash: trash.tell.clone(),
         usage,
         files,
+        mcp_sessions: Arc::default(),
         left: AtomicUsize::new(0),
         serves: Mutex::new(start.serves),
         stop,
@@ -272,7 +275,10 @@ impl Core {
         // Nothing is ever sent: it returns when the sender is dropped.
         let _ = shared.recovered.recv_async().await;
         shard.keep_pool_full();
-        let app = Rc::new(http::App::new(shard.clone(), edge(&shared.config, shared.address)?));
+        let app = Rc::new(http::App::new(shard.clone(), edge(shared)?));
+        if let Some(mcp) = app.mcp().filter(|_| self.index == 0) {
+            monoio::spawn(mcp.forget_idle());
+        }
         let drained = http::serve(self.listener, app, shared.stop.clone()).await;
         match drained {
             Ok(drained) if drained.cut > 0 => tracing::warn!(connections = drained.cut, "cut at the end of the drain"),
@@ -291,13 +297,16 @@ impl Core {
     }
 }
 
-fn edge(config: &Config, address: SocketAddr) -> Result<http::Settings, String> {
+fn edge(shared: &Shared) -> Result<http::Settings, String> {
+    let (config, address) = (&shared.config, shared.address);
     let api_keys = http::ApiKeys::new(config.api_keys.expose()).map_err(|error| error.message)?;
     Ok(http::Settings {
         loopback: address.ip().is_loopback(),
         allowed_origins: config.allowed_origins.clone(),
         allowed_hosts: config.allowed_hosts.clone(),
         api_keys,
+        mcp_path: (config.mcp_mode == McpMode::Http).then(|| config.mcp_path.clone()),
+        mcp_sessions: shared.mcp_sessions.clone(),
         ..http::Settings::default()
     })
 }

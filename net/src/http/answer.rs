@@ -135,17 +135,18 @@ pub(super) fn write_head(out: &mut Vec<u8>, clock: &Clock, answer: &Answer, fram
             decimal(out, *bytes);
             out.extend_from_slice(b"\r\n");
         }
+        Some(Tells::Session(id)) => field(out, b"mcp-session-id: ", id),
         None => {}
     }
     if let Some(origin) = frame.origin {
         field(out, b"access-control-allow-origin: ", origin);
         out.extend_from_slice(
-            b"access-control-expose-headers: x-request-id, retry-after, etag, last-modified, content-range\r\n",
+            b"access-control-expose-headers: x-request-id, retry-after, etag, last-modified, content-range, mcp-session-id\r\n",
         );
         if frame.preflight {
             out.extend_from_slice(
                 b"access-control-allow-methods: GET, HEAD, POST, PUT, DELETE\r\n\
-                  access-control-allow-headers: authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, range, x-api-key\r\n\
+                  access-control-allow-headers: authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, mcp-method, mcp-name, mcp-param-sandbox-id, mcp-protocol-version, mcp-session-id, range, x-api-key, x-workspace-auto-sandbox\r\n\
                   access-control-max-age: 600\r\n",
             );
         }

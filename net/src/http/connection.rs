@@ -14,9 +14,9 @@ use super::peers::Peer;
 use super::route::Found;
 use super::slot::Slot;
 use super::socket::{Gone, Wire};
-use super::{App, BODIES_BYTES_MAX, download, fields, origin, stream};
+use super::{App, BODIES_BYTES_MAX, download, fields, mcp, origin, stream};
 use crate::failure::{Refusal, Tells};
-use crate::operation::{Access, Arguments, Document, EVENT_STREAM, Entry, Reply};
+use crate::operation::{Access, Arguments, Document, EVENT_STREAM, Entry, Profile, Reply};
 use crate::websocket::{session, upgrade};
 use crate::wire::framing::{self, Framing};
 use crate::wire::head::{Bad, Progress, Scan};
@@ -62,6 +62,14 @@ pub(super) struct Request<'h> {
     pub(super) frame: Frame<'h>,
     started: Instant,
     pub(super) slot: Option<Slot>,
+}
+
+impl Request<'_> {
+    /// What a message turned out to ask.
+    pub(super) fn named(&mut self, entry: Option<&'static Entry>, sandbox: Option<SandboxId>) {
+        self.entry = entry;
+        self.sandbox = sandbox;
+    }
 }
 
 async fn exchange(app: &App, wire: &mut Wire<'_>) -> Next {
@@ -232,6 +240,7 @@ fn misframed(app: &App, wire: &mut Wire<'_>, bad: Bad, head_only: bool) -> Next 
 enum Admitted<'h> {
     Call { entry: &'static Entry, caller: &'h [u8], item: Option<(&'static str, &'h str)> },
     Options(Option<String>),
+    Mcp { endpoint: &'h mcp::Endpoint, profile: Profile, caller: &'h [u8] },
 }
 
 async fn answer<'h>(
@@ -253,6 +262,9 @@ async fn answer<'h>(
     };
     let (entry, caller, item) = match admitted {
         Admitted::Call { entry, caller, item } => (entry, caller, item),
+        Admitted::Mcp { endpoint, profile, caller } => {
+            return mcp::answer(app, (endpoint, profile), wire, head, framing, request, caller).await;
+        }
         Admitted::Options(allow) => {
             request.frame.keep_alive &= body::drain(app, wire, framing).await;
             return Ok(Answer::empty(allow));
@@ -263,12 +275,15 @@ async fn answer<'h>(
 
 /// Everything that is decided by the head alone, before a byte of the body is asked for.
 fn admit<'h>(
-    app: &App,
+    app: &'h App,
     head: &'h Parts,
     framing: &Framing,
     request: &mut Request<'h>,
 ) -> Result<Admitted<'h>, Refusal> {
     request.frame.origin = origin::check(&app.settings, &head.headers, &framing.host)?;
+    if let Some(admitted) = admit_mcp(app, head, request)? {
+        return Ok(admitted);
+    }
     let found = app.router.find(&head.method, head.uri.path());
     if head.method == Method::OPTIONS {
         request.frame.preflight = head.headers.contains_key("access-control-request-method");
@@ -314,6 +329,19 @@ fn admit<'h>(
         request.frame.upgrade = Some(upgrade::read(head, framing, protocols)?);
     }
     Ok(Admitted::Call { entry, caller, item: names.item })
+}
+
+/// The same for what lies under MCP's path.
+fn admit_mcp<'h>(app: &'h App, head: &'h Parts, request: &mut Request<'h>) -> Result<Option<Admitted<'h>>, Refusal> {
+    let Some(endpoint) = &app.mcp else { return Ok(None) };
+    let Some(profile) = endpoint.profile(head.uri.path()) else { return Ok(None) };
+    if head.method == Method::OPTIONS {
+        request.frame.preflight = head.headers.contains_key("access-control-request-method");
+        return Ok(Some(Admitted::Options(Some(mcp::ALLOW.to_owned()))));
+    }
+    let caller = app.settings.api_keys.caller(&head.headers)?;
+    mcp::admit(head)?;
+    Ok(Some(Admitted::Mcp { endpoint, profile, caller }))
 }
 
 /// What a refused browser is shown, where the route has a page.

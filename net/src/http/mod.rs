@@ -20,6 +20,7 @@ mod fields;
 #[cfg(test)]
 mod fuzz;
 pub mod listen;
+mod mcp;
 mod origin;
 mod peers;
 mod route;
@@ -31,10 +32,12 @@ mod upload;
 pub use auth::ApiKeys;
 pub use listen::{Drained, Stop, Stopper, serve};
 
+use crate::mcp::{Engine, Sessions};
 use crate::operation::Entry;
 use crate::operations::OPERATIONS;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use workspace_core::shard::Shard;
 
@@ -95,6 +98,10 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// On one core; more get 503.
     pub connections_max: usize,
+    /// Where MCP lies, e.g. `/mcp`; `None`: nowhere.
+    pub mcp_path: Option<String>,
+    /// What all cores know of MCP's clients.
+    pub mcp_sessions: Arc<Sessions>,
 }
 
 impl Default for Settings {
@@ -106,6 +113,8 @@ impl Default for Settings {
             api_keys: ApiKeys::default(),
             deadlines: Deadlines::default(),
             connections_max: CONNECTIONS_MAX,
+            mcp_path: Some("/mcp".to_owned()),
+            mcp_sessions: Arc::default(),
         }
     }
 }
@@ -115,6 +124,7 @@ pub struct App {
     shard: Shard,
     settings: Settings,
     router: route::Router,
+    mcp: Option<mcp::Endpoint>,
     peers: peers::Peers,
     clock: clock::Clock,
     running: Rc<slot::Running>,
@@ -127,15 +137,24 @@ impl App {
         App::with_operations(shard, settings, OPERATIONS)
     }
 
+    /// What answers MCP's messages, where it is served.
+    pub fn mcp(&self) -> Option<Rc<Engine>> {
+        self.mcp.as_ref().map(|endpoint| endpoint.engine.clone())
+    }
+
     /// Serves a list of operations.
     pub fn with_operations(shard: Shard, settings: Settings, operations: &'static [Entry]) -> App {
+        let running = Rc::default();
+        let engine = || Engine::new(shard.clone(), Rc::clone(&running), settings.mcp_sessions.clone(), operations);
+        let mcp = settings.mcp_path.clone().map(|path| mcp::Endpoint { path, engine: engine() });
         App {
             shard,
             settings,
             router: route::Router::new(operations),
             peers: peers::Peers::default(),
             clock: clock::Clock::new(),
-            running: Rc::default(),
+            mcp,
+            running,
             bodies_bytes: Cell::new(0),
         }
     }

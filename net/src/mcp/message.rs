@@ -5,10 +5,7 @@
 //! in it, and every answer, is the model's.
 
 use crate::wire::json;
-use rmcp::model::{
-    ErrorCode, ErrorData, JsonRpcError, JsonRpcResponse, JsonRpcVersion2_0,
-    RequestId,
-};
+use rmcp::model::{ErrorCode, ErrorData, JsonRpcError, JsonRpcResponse, JsonRpcVersion2_0, RequestId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -114,7 +111,7 @@ pub(super) fn params<T: DeserializeOwned>(request: &mut Request) -> Result<T, Fa
         params => params,
     };
     serde_json::from_value(params)
-        .map_err(|why| Fault::new(400, ErrorCode::INVALID_PARAMS, format!("params: {why}")).of(&request.id))
+        .map_err(|why| Fault::new(200, ErrorCode::INVALID_PARAMS, format!("params: {why}")).of(&request.id))
 }
 
 /// The answer to a request.
@@ -138,7 +135,6 @@ fn written(message: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(message).unwrap_or_default()
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,7 +153,9 @@ mod tests {
         assert_eq!(code(json!({"jsonrpc": "1.0", "id": "a", "method": "ping"})), (-32600, Some(json!("a"))));
         assert_eq!(code(json!({"jsonrpc": "2.0", "id": 1, "method": 2})), (-32600, Some(json!(1))));
         assert_eq!(code(json!({"jsonrpc": "2.0", "id": 1, "method": "a", "params": []})), (-32602, Some(json!(1))));
-        for id in [json!(null), json!({}), json!([1]), json!(true), json!(18446744073709551615u64), json!("a".repeat(257))] {
+        for id in
+            [json!(null), json!({}), json!([1]), json!(true), json!(18446744073709551615u64), json!("a".repeat(257))]
+        {
             assert_eq!(code(json!({"jsonrpc": "2.0", "id": id, "method": "ping"})), (-32600, None), "{id}");
         }
     }

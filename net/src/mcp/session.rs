@@ -68,6 +68,7 @@ impl Drop for Underway {
     fn drop(&mut self) {
         if let Some(session) = self.sessions.table().get_mut(&self.session) {
             session.running.remove(&self.id);
+            session.used = Instant::now();
         }
     }
 }

@@ -83,7 +83,8 @@ impl Row {
         for field in seconds {
             let Some(value) = arguments.get_mut(*field).filter(|value| !value.is_null()) else { continue };
             // Whole seconds may come as 1.0 from clients whose only number is a float.
-            let whole = value.as_u64().or_else(|| value.as_f64().filter(|s| s.fract() == 0.0 && *s >= 0.0).map(|s| s as u64));
+            let whole =
+                value.as_u64().or_else(|| value.as_f64().filter(|s| s.fract() == 0.0 && *s >= 0.0).map(|s| s as u64));
             let Some(whole) = whole else {
                 let message = format!("`{field}` must be whole seconds, 0 = none");
                 return Err(Error::new(Reason::InvalidRequest, message).details(*field));
@@ -152,9 +153,7 @@ fn input_schema(entry: &Entry, in_sandbox: bool) -> JsonObject {
         properties.insert(shown.to_owned(), field);
     }
     if entry.carries == Carries::Answers {
-        let number = |about: &str, min: u64, max: u64, default: u64| {
-            json!({"type": "integer", "description": about, "minimum": min, "maximum": max, "default": default})
-        };
+        let number = |about: &str, min: u64, max: u64, default: u64| json!({"type": "integer", "description": about, "minimum": min, "maximum": max, "default": default});
         properties.insert("offset".into(), number("The first byte to read.", 0, 1 << 53, 0));
         properties.insert("limit".into(), number("Bytes to read at most.", 1, READ_BYTES_MAX, READ_BYTES_DEFAULT));
     }
@@ -185,8 +184,20 @@ mod tests {
     use crate::operations::OPERATIONS;
 
     const FULL: [&str; 14] = [
-        "sandbox_create", "sandbox_list", "sandbox_get", "sandbox_delete", "process_run", "process_kill", "file_read",
-        "file_write", "file_list", "file_info", "file_mkdir", "file_move", "file_copy", "file_remove",
+        "sandbox_create",
+        "sandbox_list",
+        "sandbox_get",
+        "sandbox_delete",
+        "process_run",
+        "process_kill",
+        "file_read",
+        "file_write",
+        "file_list",
+        "file_info",
+        "file_mkdir",
+        "file_move",
+        "file_copy",
+        "file_remove",
     ];
 
     fn names(profile: Profile) -> Vec<String> {

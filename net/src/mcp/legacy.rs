@@ -1,0 +1,104 @@
+//! The versions with a handshake, 2025-03-26 to 2025-11-25: `initialize` begins a session, and all else is within one.
+
+use super::call::Seen;
+use super::engine::{Answer, Context, Engine};
+use super::message::{self, Fault, Incoming, Request, response};
+use super::methods::{self, INSTRUCTIONS, capabilities, one};
+use super::session::Facts;
+use super::{Era, server_info};
+use rmcp::model::{
+    CancelledNotificationParam, EmptyObject, ErrorCode, InitializeRequestParams, InitializeResult, ProtocolVersion,
+};
+use serde_json::Value;
+use std::rc::Rc;
+use std::sync::Arc;
+
+const VERSION_HEADER: &str = "mcp-protocol-version";
+
+/// Takes a message.
+pub(super) async fn take(
+    engine: &Rc<Engine>,
+    incoming: Incoming,
+    context: &Context<'_>,
+    seen: &mut Seen,
+) -> Result<Answer, Fault> {
+    let mut request = match incoming {
+        Incoming::Request(request) => request,
+        Incoming::Response => return Ok(Answer::Nothing),
+        Incoming::Notification { method, params } => return told(engine, context, &method, params),
+    };
+    if request.method == "initialize" {
+        return initialize(engine, context, &mut request);
+    }
+    let id = request.id.clone();
+    let (session, facts) = session(engine, context).map_err(|fault| fault.of(&id))?;
+    let nothing = |request: &Request| Ok(one(response(&request.id, EmptyObject {})));
+    match request.method.as_str() {
+        "ping" => return nothing(&request),
+        // Nothing is ever logged to a client, so every level is kept.
+        "logging/setLevel" => return nothing(&request),
+        _ => {}
+    }
+    let Some(underway) = engine.sessions().start(session, &id) else {
+        return Err(Fault::invalid("a request of this id is under way, or too many are").of(&id));
+    };
+    let asked = (Era::Legacy, Some((&facts, underway)));
+    match methods::answer(engine, context, asked, &mut request, seen).await {
+        Some(answer) => answer,
+        None => Err(Fault::new(200, ErrorCode::METHOD_NOT_FOUND, "no such method").of(&id)),
+    }
+}
+
+/// A notification. What is not known is nobody's fault.
+fn told(engine: &Rc<Engine>, context: &Context<'_>, method: &str, params: Value) -> Result<Answer, Fault> {
+    let (session, _) = session(engine, context)?;
+    if method == "notifications/cancelled"
+        && let Ok(cancelled) = serde_json::from_value::<CancelledNotificationParam>(params)
+        && let Some(id) = cancelled.request_id
+    {
+        engine.sessions().cancel(session, &id);
+    }
+    Ok(Answer::Nothing)
+}
+
+fn initialize(engine: &Rc<Engine>, context: &Context<'_>, request: &mut Request) -> Result<Answer, Fault> {
+    let params: InitializeRequestParams = message::params(request)?;
+    let asked = params.protocol_version;
+    let known = [ProtocolVersion::V_2025_03_26, ProtocolVersion::V_2025_06_18, ProtocolVersion::V_2025_11_25];
+    // A client that cannot live with the answer ends the session; an error would end it for all others.
+    let version = known.into_iter().find(|version| *version == asked);
+    let version = version.unwrap_or(ProtocolVersion::LATEST_WITH_INITIALIZE);
+    let facts = Facts {
+        version: version.clone(),
+        profile: context.profile,
+        caller: context.caller,
+        auto_sandbox: context.auto_sandbox,
+        sandbox: Arc::default(),
+    };
+    let Some(session) = engine.sessions().begin(facts) else {
+        return Err(Fault::new(503, ErrorCode::INTERNAL_ERROR, "too many sessions; try again").of(&request.id));
+    };
+    let result = InitializeResult::new(capabilities())
+        .with_protocol_version(version)
+        .with_server_info(server_info())
+        .with_instructions(INSTRUCTIONS);
+    Ok(Answer::Message { status: 200, bytes: response(&request.id, result), session: Some(session) })
+}
+
+/// The session that a message names.
+fn session<'a>(engine: &Rc<Engine>, context: &Context<'a>) -> Result<(&'a str, Facts), Fault> {
+    let Some(id) = context.session else {
+        return Err(Fault::invalid("Mcp-Session-Id is missing: begin with `initialize`"));
+    };
+    let Some(facts) = engine.sessions().find(id, context.caller, context.profile) else {
+        return Err(Fault::new(404, ErrorCode::INVALID_REQUEST, "no such session: begin with `initialize`"));
+    };
+    let mut versions = context.head.into_iter().flat_map(|head| head.get_all(VERSION_HEADER));
+    let is_known = |value: &http::HeaderValue| {
+        ProtocolVersion::KNOWN_VERSIONS.iter().any(|version| version.as_str().as_bytes() == value.as_bytes())
+    };
+    if !versions.all(is_known) {
+        return Err(Fault::invalid("MCP-Protocol-Version is none that this server knows"));
+    }
+    Ok((id, facts))
+}

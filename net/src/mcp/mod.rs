@@ -1,0 +1,84 @@
+//! The Model Context Protocol: what a model's host may ask, in both eras, over any transport.
+//!
+//! ```text
+//!  bytes ─► message ─► engine ─┬─► legacy  (a session: initialize … ─► 2025-11-25) ─┬─► methods ─► call ─► the operation
+//!                              └─► modern  (each request for itself: 2026-07-28)   ─┘      │        └─► progress
+//!  answer: nothing · one message · messages until the last                               tools: THE list, filtered
+//! ```
+//! The era is chosen for each request: what names its version in `_meta` is modern. A transport (`http/mcp.rs`) hands in
+//! one message with what it knows of its sender and carries the answer back; it knows no method.
+//! Must not know: sockets, how a stream is framed.
+
+mod call;
+mod content;
+mod engine;
+mod legacy;
+mod message;
+mod methods;
+mod modern;
+mod progress;
+mod session;
+mod tools;
+
+pub use engine::{Answer, Context, Engine, Messages, Taken};
+pub use session::Sessions;
+
+use rmcp::model::{CacheScope, CallToolResult, Implementation, MetaObject, ProtocolVersion, ResultType};
+use serde_json::Value;
+
+/// Of one message: what `file_write` takes, and what stands around it.
+pub const MESSAGE_BYTES_MAX: usize = 9 << 20;
+/// How long a list of tools may be kept: it changes with the server's version only.
+const LIST_TTL_MS: u64 = 60_000;
+/// Where a modern answer names its server.
+const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+
+/// How a request is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Era {
+    /// Within a session.
+    Legacy,
+    /// For itself.
+    Modern,
+}
+
+impl Era {
+    /// Makes a tool's answer one of this era.
+    fn mark(self, result: &mut CallToolResult) {
+        result.result_type = self.result_type();
+        result.meta = self.meta();
+    }
+
+    fn result_type(self) -> Option<ResultType> {
+        (self == Era::Modern).then_some(ResultType::COMPLETE)
+    }
+
+    fn meta(self) -> Option<MetaObject> {
+        (self == Era::Modern).then(|| {
+            let mut meta = MetaObject::new();
+            // A struct of texts is always JSON.
+            meta.insert(SERVER_INFO.to_owned(), serde_json::to_value(server_info()).unwrap_or(Value::Null));
+            meta
+        })
+    }
+
+    /// How long, and by whom, a list may be kept.
+    fn caching(self) -> (Option<u64>, Option<CacheScope>) {
+        match self {
+            Era::Legacy => (None, None),
+            Era::Modern => (Some(LIST_TTL_MS), Some(CacheScope::Private)),
+        }
+    }
+}
+
+fn server_info() -> Implementation {
+    Implementation::new("elevo-workspace", env!("CARGO_PKG_VERSION")).with_title("Elevo Workspace")
+}
+
+fn versions() -> Vec<ProtocolVersion> {
+    ProtocolVersion::KNOWN_VERSIONS
+        .iter()
+        .filter(|version| **version != ProtocolVersion::V_2024_11_05)
+        .cloned()
+        .collect()
+}
