@@ -116,7 +116,13 @@ pub(super) async fn answer(
             _ => Err(Refusal::request(404, "no such session").into()),
         };
     }
-    let bytes = body::receive(app, wire, framing, MESSAGE_BYTES_MAX).await?;
+    let bytes = match body::receive(app, wire, framing, MESSAGE_BYTES_MAX).await {
+        Ok(bytes) => bytes,
+        Err(Stop::Refused(refusal)) if refusal.status == 413 => {
+            return Ok(plain(413, mcp::too_long(&refusal.error.message).into(), None));
+        }
+        Err(stop) => return Err(stop),
+    };
     request.frame.keep_alive = keep_alive;
     let accepts = Accepts::read(&head.headers);
     let context = Context {

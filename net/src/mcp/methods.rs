@@ -10,7 +10,8 @@ use super::session::{Facts, Underway};
 use super::{Era, call::failed};
 use rmcp::model::{
     CallToolRequestParams, ErrorCode, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
-    ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ServerCapabilities, ToolsCapability,
+    ListToolsResult, PaginatedRequestParams, PromptsCapability, ReadResourceRequestParams, ResourcesCapability,
+    ServerCapabilities, ToolsCapability,
 };
 use std::rc::Rc;
 use workspace_core::{Error, Reason};
@@ -19,6 +20,8 @@ use workspace_core::{Error, Reason};
 pub(super) fn capabilities() -> ServerCapabilities {
     let mut capabilities = ServerCapabilities::default();
     capabilities.tools = Some(ToolsCapability::default());
+    capabilities.resources = Some(ResourcesCapability::default());
+    capabilities.prompts = Some(PromptsCapability::default());
     capabilities
 }
 

@@ -71,6 +71,11 @@ impl Era {
     }
 }
 
+/// What a transport answers to a message that it did not read to its end.
+pub(crate) fn too_long(message: &str) -> Vec<u8> {
+    message::Fault::invalid(message).write()
+}
+
 fn server_info() -> Implementation {
     Implementation::new("elevo-workspace", env!("CARGO_PKG_VERSION")).with_title("Elevo Workspace")
 }
