@@ -2,7 +2,7 @@
 //! user, for one caller.
 //!
 //! ```text
-//!  server ── h2 ──► agent ── socket ──► worker: link.rs ─► which request? ─► place.rs ─► read · write · tree · copy · room
+//!  server ── h2 ──► agent ── socket ──► worker: link.rs ─► which request? ─► place.rs ─► read · write · tree · copy
 //!                                         ▲ 0 and 1                 paths are the kernel's to resolve
 //! ```
 //! It has no right that its caller's commands have not, so no path, link or race leads it anywhere that they can't go:
@@ -13,13 +13,11 @@ mod copy;
 mod link;
 mod place;
 mod read;
-mod room;
 mod tree;
 mod write;
 
 use link::Link;
 use read::Open;
-use room::Room;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use std::process::ExitCode;
@@ -55,7 +53,7 @@ pub(crate) fn run() -> ExitCode {
     // A tree takes a descriptor for each level.
     let hard = rustix::process::getrlimit(Resource::Nofile).maximum;
     let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
-    let mut worker = Worker { link: Link::default(), open: None, draft: None, room: None };
+    let mut worker = Worker { link: Link::default(), open: None, draft: None };
     while let Ok(Some(request)) = worker.link.receive() {
         let reply = match worker.answer(request) {
             Ok(None) => continue,
@@ -78,8 +76,6 @@ struct Worker {
     open: Option<Open>,
     /// The file that is written.
     draft: Option<Draft>,
-    /// Where a tree is made.
-    room: Option<Room>,
 }
 
 impl Worker {
@@ -108,12 +104,9 @@ impl Worker {
                 return node(seen);
             }
             Request::Data(bytes) => {
-                if let Some(draft) = &mut self.draft {
-                    draft.data(&bytes);
-                    return Ok(None);
-                }
-                let Some(room) = &mut self.room else { return Err(Fault::Gone) };
-                return Ok(room.data(&bytes)?.then_some(Reply::Done(FileDone {})));
+                let Some(draft) = &mut self.draft else { return Err(Fault::Gone) };
+                draft.data(&bytes);
+                return Ok(None);
             }
             Request::Commit(commit) => {
                 let Some(draft) = self.draft.take() else { return Err(Fault::Gone) };
@@ -123,17 +116,6 @@ impl Worker {
             Request::Rename(way) => tree::rename(&way, &mut self.link)?,
             Request::Copy(way) => copy::copy(&way, &mut self.link)?,
             Request::Remove(remove) => tree::remove(&remove.path, remove.recursive, &mut self.link)?,
-            Request::Room(path) => self.room = Some(Room::make(&path)?),
-            Request::Put(put) => {
-                let Some(room) = &mut self.room else { return Err(Fault::Gone) };
-                if !room.put(&put)? {
-                    return Ok(None);
-                }
-            }
-            Request::Merge(path) => {
-                let Some(room) = self.room.take() else { return Err(Fault::Gone) };
-                room.merge(&path, &mut self.link)?;
-            }
         }
         done
     }
