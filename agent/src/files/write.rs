@@ -180,8 +180,7 @@ impl Nameless {
             None => self.hide(to)?,
         };
         let flags = if only_new { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
-        let moved =
-            rustix::fs::renameat_with(&hidden.directory, &hidden.name[..], &to.directory, &to.name[..], flags);
+        let moved = rustix::fs::renameat_with(&hidden.directory, &hidden.name[..], &to.directory, &to.name[..], flags);
         if moved.is_err() {
             self.hidden = Some(hidden);
         }

@@ -54,10 +54,7 @@ pub(crate) async fn files(
     Ok(())
 }
 
-async fn start(
-    agent: &Rc<Agent>,
-    respond: &mut SendResponse<Bytes>,
-) -> Result<(UnixStream, Tracked), Unanswered> {
+async fn start(agent: &Rc<Agent>, respond: &mut SendResponse<Bytes>) -> Result<(UnixStream, Tracked), Unanswered> {
     let none = |_| Status(Code::ResourceExhausted, "no descriptor or memory for a worker");
     let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
     let (ours, theirs) = pair.map_err(none)?;

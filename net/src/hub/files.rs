@@ -50,6 +50,7 @@ impl FileWork for Worker {
 
 /// Nothing was told to be done that is known to be done.
 fn disturbed(source: impl std::fmt::Display) -> Error {
-    let message = "what works on files inside the sandbox was ended or disturbed there (killed, or out of memory); try again";
+    let message =
+        "what works on files inside the sandbox was ended or disturbed there (killed, or out of memory); try again";
     Error::new(Reason::ProcessExecutionFailed, message).source(source)
 }

@@ -30,6 +30,8 @@ pub struct Worker {
     pub(crate) requests: flume::Sender<Request>,
     /// What it says; an error is final.
     pub(crate) replies: flume::Receiver<Result<Reply, Error>>,
+    /// Never sent to: disconnected when the last clone is dropped.
+    pub(crate) _here: flume::Sender<()>,
 }
 
 impl Worker {
@@ -78,11 +80,15 @@ impl Worker {
 fn refused(reply: Reply, source: &SandboxPath, destination: &SandboxPath) -> Error {
     let Reply::Failed(failed) = reply else { return forged("an answer to another question") };
     let path = if failed.destination { destination } else { source };
-    let errno = Errno::from_raw_os_error(i32::try_from(failed.errno).ok().filter(|n| (1..4096).contains(n)).unwrap_or(5));
+    let errno =
+        Errno::from_raw_os_error(i32::try_from(failed.errno).ok().filter(|n| (1..4096).contains(n)).unwrap_or(5));
     match errno {
         Errno::ROFS => Error::new(
             Reason::PermissionDenied,
-            format!("{}: lies in a read-only part of the sandbox; write below /workspace, /home/user or /tmp", path.brief()),
+            format!(
+                "{}: lies in a read-only part of the sandbox; write below /workspace, /home/user or /tmp",
+                path.brief()
+            ),
         ),
         Errno::ACCESS | Errno::PERM => Error::new(
             Reason::PermissionDenied,
@@ -100,6 +106,7 @@ fn refused(reply: Reply, source: &SandboxPath, destination: &SandboxPath) -> Err
 
 /// Something inside says what can't be.
 fn forged(what: &'static str) -> Error {
-    let message = "what works on files inside the sandbox was ended or disturbed there (killed, or out of memory); try again";
+    let message =
+        "what works on files inside the sandbox was ended or disturbed there (killed, or out of memory); try again";
     Error::new(Reason::ProcessExecutionFailed, message).source(what)
 }

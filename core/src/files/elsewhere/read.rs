@@ -4,10 +4,10 @@
 
 use super::{Worker, forged, refused};
 use crate::error::{Error, Reason};
+use crate::files::failure;
 use crate::files::info::Kind;
 use crate::files::path::SandboxPath;
 use crate::files::read::{Content, Source};
-use crate::files::failure;
 use bytes::Bytes;
 use rustix::io::Errno;
 use workspace_proto::FILE_PIECE_BYTES_MAX;
@@ -36,12 +36,13 @@ impl Worker {
             1..=WHOLE_BYTES_MAX => Some(self.collect(WHOLE_BYTES_MAX, &path).await?),
             _ => None,
         };
+        let name = path.components().next_back().unwrap_or_default().to_vec();
         Ok(Content {
             size: whole.as_ref().map_or(seen.size(), |bytes| bytes.len() as u64),
             tag: seen.tag(),
             modified_us: seen.modified_us(),
-            name: path.components().next_back().unwrap_or_default().to_vec(),
-            source: Source::Inside(self),
+            name,
+            source: Source::Inside(self, path),
             whole,
         })
     }
@@ -54,7 +55,8 @@ impl Worker {
             all.extend_from_slice(&piece);
         }
         if all.len() as u64 > bytes_max {
-            let message = format!("{}: tells no length, or a wrong one, and has more than {bytes_max} bytes", path.brief());
+            let message =
+                format!("{}: tells no length, or a wrong one, and has more than {bytes_max} bytes", path.brief());
             return Err(Error::new(Reason::InvalidPath, message));
         }
         Ok(all.into())

@@ -158,7 +158,8 @@ impl Worker {
             if !ascends || !is_name(&entry.name) {
                 return Err(forged("names out of order, or none"));
             }
-            let seen = Seen::check(entry.node.unwrap_or_default())?.ok_or_else(|| forged("an entry that is nothing"))?;
+            let seen =
+                Seen::check(entry.node.unwrap_or_default())?.ok_or_else(|| forged("an entry that is nothing"))?;
             entries.push((entry.name, seen));
         }
         // The first name that could stand behind the last one.
