@@ -100,7 +100,7 @@ impl Worker {
             Request::Begin(begin) => {
                 self.draft = None;
                 let (seen, draft) = Draft::begin(begin.path.to_vec(), begin.append)?;
-                self.draft = Some(draft);
+                self.draft = draft;
                 return node(seen);
             }
             Request::Data(bytes) => {

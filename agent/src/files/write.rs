@@ -36,30 +36,30 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Begins, and tells what is there now. EISDIR and EINVAL where no file can be put.
-    pub(super) fn begin(path: Vec<u8>, append: bool) -> Result<(FileNode, Draft), Errno> {
-        let there = match Entry::find(&path, Last::Follow) {
-            Ok(entry) => entry.stat()?,
+    /// Begins, and tells what is there now. `None`: no file can be put where that is.
+    pub(super) fn begin(path: Vec<u8>, append: bool) -> Result<(FileNode, Option<Draft>), Errno> {
+        let (there, above) = match Entry::find(&path, Last::Follow) {
+            Ok(entry) => (entry.stat()?, entry.directory),
             // Parents are made at the end: a caller that leaves in the middle leaves none behind.
-            Err(Errno::NOENT) => None,
+            Err(Errno::NOENT) => {
+                let (above, _) = place::split(&path).ok_or(Errno::INVAL)?;
+                (None, place::deepest(above)?)
+            }
+            // `/`, or a link to a directory that says so.
+            Err(Errno::INVAL | Errno::ISDIR) => (Some(place::look(&path, Last::Follow)?.1), place::deepest(b"/")?),
             Err(errno) => return Err(errno),
         };
-        let seen = match there.as_ref().map(kind) {
-            None | Some(FileType::RegularFile) => there.as_ref().map(node).unwrap_or_default(),
-            // The server tells by the node why nothing is written.
-            Some(_) => there.as_ref().map(node).unwrap_or_default(),
-        };
-        let above = match Entry::find(&path, Last::Follow) {
-            Ok(entry) => Ok(entry.directory),
-            Err(_) => place::split(&path).ok_or(Errno::INVAL).and_then(|(above, _)| place::deepest(above)),
-        };
-        let file = match above.and_then(Nameless::make) {
+        let seen = there.as_ref().map(node).unwrap_or_default();
+        if there.as_ref().is_some_and(|stat| kind(stat) != FileType::RegularFile) {
+            return Ok((seen, None));
+        }
+        let file = match Nameless::make(above) {
             Err(Errno::ACCESS | Errno::ROFS) if append && there.is_some() => {
                 Nameless::make(rustix::fs::open(ELSEWHERE, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)?
             }
             file => file?,
         };
-        Ok((seen, Draft { path, file, append, failed: None }))
+        Ok((seen, Some(Draft { path, file, append, failed: None })))
     }
 
     /// Takes the next bytes. What fails is told at the end.
