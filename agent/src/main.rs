@@ -1,9 +1,11 @@
-//! The program that runs with privilege and inside sandboxes, in three roles: launcher, agent (PID 1), spawner.
+//! The program that runs with privilege and inside sandboxes, in four roles: launcher, agent (PID 1), spawner,
+//! and worker on files.
 //!
 //! The first argument names the role; the spawner is a fork of the agent. Launcher and agent are started with an empty
 //! environment and fixed descriptors, which `proto/launcher.proto` lists. `sweep` ends by itself: it removes what a
 //! launcher without power over files can't.
 
+mod files;
 mod filter;
 #[cfg(test)]
 #[path = "../../tests/fuzz/run.rs"]
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     match arguments.as_slice() {
         ["launcher"] => launcher::run(),
         ["agent"] => init::run(),
+        ["files"] => files::run(),
         ["sweep", hash] => launcher::sweep(hash),
         ["--version"] => {
             println!("workspace-agent {}", env!("CARGO_PKG_VERSION"));

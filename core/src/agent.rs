@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use workspace_proto::agent::{PtyOpenRequest, RunRequest, StartRequest};
+use workspace_proto::agent::{PtyOpenRequest, RunRequest, StartRequest, file_reply, file_request};
 
 /// Makes links to agents.
 pub trait Connector {
@@ -71,11 +71,24 @@ pub trait Agent {
     /// Ends its program with all its descendants, and forgets it.
     fn pty_close(&self, id: u64) -> LocalBoxFuture<'static, Result<(), Error>>;
 
+    /// Starts a worker on places that only the sandbox's own mounts have. `NotImplemented` where the agent is older.
+    fn files(&self) -> LocalBoxFuture<'static, Result<Box<dyn FileWork>, Error>>;
+
     /// How many callers' processes are alive. At most `timeout_ms`.
     fn process_count(&self, timeout_ms: u64) -> LocalBoxFuture<'static, Result<u64, Error>>;
 
     /// Resolves when the connection has ended.
     fn closed(&self) -> LocalBoxFuture<'static, ()>;
+}
+
+/// A worker inside, asked one thing after the other. Dropping it ends it. What it says may be anybody's there: its
+/// messages are bounded, and nothing else is known of them.
+pub trait FileWork {
+    /// Asks. Dropping the future may leave half of it: the worker must go then.
+    fn ask(&mut self, request: file_request::Request) -> LocalBoxFuture<'_, Result<(), Error>>;
+
+    /// What it says next, within the agent's patience. It is never over while something is asked.
+    fn next(&mut self) -> LocalBoxFuture<'_, Result<file_reply::Reply, Error>>;
 }
 
 /// Reads one command's events in order.

@@ -58,6 +58,12 @@ pub const PTYS_MAX: usize = 32;
 /// Attached viewers of all terminals of one sandbox.
 pub const PTY_VIEWERS_MAX: usize = 256;
 
+/// Largest piece of a file's bytes in one `FileRequest` or `FileReply`, in bytes.
+pub const FILE_PIECE_BYTES_MAX: usize = 64 << 10;
+
+/// Most entries that are asked for at once.
+pub const FILE_ENTRIES_MAX: usize = 10_002;
+
 /// Largest packet between server and launcher, in bytes.
 pub const PACKET_BYTES_MAX: usize = 64 << 10;
 
@@ -91,4 +97,6 @@ pub mod method {
     pub const PTY_RESIZE: &str = "/workspace.agent.v1.Agent/PtyResize";
     /// `Agent.PtyClose`, unary.
     pub const PTY_CLOSE: &str = "/workspace.agent.v1.Agent/PtyClose";
+    /// `Agent.Files`, streaming both ways.
+    pub const FILES: &str = "/workspace.agent.v1.Agent/Files";
 }

@@ -102,7 +102,7 @@ fn f02_a_directory_swapped_with_a_link_leads_nowhere() {
                                 assert!(!answer.text().contains(canary.as_str()), "{}", answer.text());
                                 match answer.status {
                                     200 => drop(reached.fetch_add(1, Ordering::Relaxed)),
-                                    400 | 404 | 409 => answer.assert_error_form(),
+                                    400 | 403 | 404 | 409 => answer.assert_error_form(),
                                     status => panic!("{status}: {}", answer.text()),
                                 }
                             }

@@ -15,6 +15,7 @@ mod disk;
 mod files;
 mod files_archive;
 mod files_bytes;
+mod files_elsewhere;
 mod floods;
 mod framing;
 mod leaks;

@@ -94,12 +94,13 @@ fn nobody_outlives_the_kill_route() {
         &id,
         body("trap 'echo got it' TERM; sleep 9401 & setsid sleep 9401 & while :; do wait; sleep 0.05; done"),
     );
-    running(&server, "a trap", 2);
+    let sleepers = || server.own_processes().iter().filter(|p| p.command_line() == MARK).count();
+    // Both are what they will be: a shell's child that takes SIGTERM before it has put its parent's trap away lives on.
+    until("a trap: its descendants run", 20, || sleepers() == 2);
     assert_eq!(server.kill(&id, pid, Value::Null).status, 200);
     let mut events = server.follow(&id, pid);
     events.expect("start");
     assert_eq!(events.expect("stdout")["data"], "got it\n");
-    let sleepers = || server.own_processes().iter().filter(|p| p.command_line() == MARK).count();
     until("its descendants took the signal", GONE_S_MAX, || sleepers() == 0);
     assert_eq!(server.get(&server.process_path(&id, pid)).expect(200).json()["state"], "running");
     assert_eq!(server.kill(&id, pid, json!("KILL")).status, 200);

@@ -49,6 +49,36 @@ fn a_shell_from_its_prompt_to_its_exit() {
     WebSocket::try_connect(&server, &unknown, &[]).map(drop).expect_err("never was").expect_error(404, 4101);
 }
 
+/// Its whole output and its exit were lost once: it was forgotten before anybody could connect.
+#[test]
+fn a_program_that_ends_unseen_is_shown_once() {
+    let server = Server::start();
+    let id = server.create(json!({}));
+    let short = json!({"command": "sh", "args": ["-c", "echo qui''ck; exit 7"]});
+    let path = open(&server, &id, short.clone());
+    until("it has ended", 5, || ptys(&server, &id).is_empty());
+    let (seen, texts, close) = WebSocket::connect(&server, &path, V1).until_closed();
+    assert_eq!(seen, "quick\r\n");
+    assert_eq!(texts, [r#"{"type":"exit","code":7}"#]);
+    assert_eq!(close, (1000, "the program ended with code 7".to_owned()));
+    let gone =
+        || WebSocket::try_connect(&server, &path, &[]).map(drop).err().is_some_and(|answer| answer.status == 410);
+    until("it is forgotten", 5, gone);
+    // Those that are only kept are in nobody's way.
+    let unseen: Vec<String> = (0..40)
+        .map(|_| {
+            let path = open(&server, &id, short.clone());
+            until("it has ended", 5, || ptys(&server, &id).is_empty());
+            path
+        })
+        .collect();
+    let refused = |path: &str| WebSocket::try_connect(&server, path, &[]).map(drop).expect_err("it made room");
+    refused(&unseen[0]).expect_error(410, 4103);
+    server.request("DELETE", &unseen[39], &[], b"").expect(200);
+    refused(&unseen[39]).expect_error(410, 4103);
+    server.request("DELETE", &format!("/api/v1/sandboxes/{id}"), &[], b"").expect(200);
+}
+
 #[test]
 fn keys_and_sizes_reach_the_program() {
     let server = Server::start();

@@ -2,7 +2,7 @@
 
 use super::grpc::{self, Code, Status, Unanswered, read_request};
 use super::tracked::Tracked;
-use super::{Agent, attach, input, keep, pty, run};
+use super::{Agent, attach, files, input, keep, pty, run};
 use crate::sys::kill::SIGNAL_MAX;
 use bytes::Bytes;
 use h2::RecvStream;
@@ -54,6 +54,7 @@ pub(crate) async fn answer(
             let request: SignalRequest = read_request(body).await?;
             reply(respond, &signal(agent, &request)?).await
         }
+        method::FILES => Box::pin(files::files(agent, body, respond)).await,
         method::PTY_OPEN => pty::open(agent, read_request(body).await?, respond).await,
         method::PTY_ATTACH => pty::attach(agent, body, respond).await,
         method::PTY_LIST => {

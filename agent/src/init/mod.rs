@@ -12,6 +12,7 @@
 //!
 //! launch.rs ─► start.rs ─ spawner_link.rs, rescue.rs ─ reap.rs      tracked.rs, table.rs: which commands there are
 //!                 └─ leaf.rs, descend.rs: a command ends with its descendants
+//! calls.rs ─► files.rs: a worker for places that only these mounts have
 //! calls.rs ─► pty/: terminals, each with a program, that outlive a link
 //! ```
 //! One thread, no capability, undumpable, another uid than every command. Nothing here trusts a command, and no byte
@@ -27,6 +28,7 @@ mod deadline;
 mod descend;
 mod drive;
 mod failure;
+mod files;
 mod grpc;
 mod input;
 mod keep;

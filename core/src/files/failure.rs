@@ -10,6 +10,14 @@ pub(super) fn of(errno: Errno, path: &SandboxPath) -> Error {
     logged(Error::new(reason, format!("{}: {what}", path.brief())), errno)
 }
 
+/// What stands at `path` has no bytes to read or write.
+pub(super) fn special(path: &SandboxPath) -> Error {
+    Error::new(
+        Reason::InvalidPath,
+        format!("{}: is no regular file (a FIFO, socket, device or link), so it is never opened", path.brief()),
+    )
+}
+
 /// A system call on something without a path of its own failed.
 pub(super) fn anywhere(errno: Errno) -> Error {
     let (reason, what) = told(errno);

@@ -51,21 +51,43 @@ pub struct FileInfo {
     pub is_dir: bool,
 }
 
+/// The numbers that are shown of a file.
+pub(super) struct Shown {
+    /// Type and permissions, as st_mode.
+    pub(super) mode: u32,
+    pub(super) size: u64,
+    pub(super) modified_us: u64,
+    /// As inside.
+    pub(super) owner: u32,
+    pub(super) group: u32,
+}
+
 impl FileInfo {
     pub(super) fn new(path: &[u8], stat: &Stat, target: Option<&[u8]>, owners: Owners) -> FileInfo {
-        let kind = kind(stat);
-        let modified_at = clock::rfc3339(modified_us(stat));
+        let shown = Shown {
+            mode: stat.st_mode,
+            size: size(stat),
+            modified_us: modified_us(stat),
+            owner: owners.inside(stat.st_uid),
+            group: owners.inside(stat.st_gid),
+        };
+        FileInfo::of(path, shown, target)
+    }
+
+    pub(super) fn of(path: &[u8], shown: Shown, target: Option<&[u8]>) -> FileInfo {
+        let kind = Kind::of(shown.mode);
+        let modified_at = clock::rfc3339(shown.modified_us);
         let last = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
         FileInfo {
             name: name::show(last),
             path: name::show(path),
             kind,
-            size: size(stat),
+            size: shown.size,
             mod_time: modified_at.clone(),
             modified_at,
-            mode: format!("{:04o}", stat.st_mode & 0o7777),
-            owner: owner(owners.inside(stat.st_uid)),
-            group: owner(owners.inside(stat.st_gid)),
+            mode: format!("{:04o}", shown.mode & 0o7777),
+            owner: owner(shown.owner),
+            group: owner(shown.group),
             symlink_target: target.map(name::show),
             is_dir: kind == Kind::Directory,
         }
@@ -80,12 +102,14 @@ fn owner(id: u32) -> String {
     }
 }
 
-fn kind(stat: &Stat) -> Kind {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Kind::File,
-        FileType::Directory => Kind::Directory,
-        FileType::Symlink => Kind::Symlink,
-        _ => Kind::Other,
+impl Kind {
+    pub(super) fn of(mode: u32) -> Kind {
+        match FileType::from_raw_mode(mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink,
+            _ => Kind::Other,
+        }
     }
 }
 

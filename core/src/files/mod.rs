@@ -11,11 +11,13 @@
 mod archive;
 mod change;
 mod copy;
+mod elsewhere;
 mod failure;
 mod info;
 mod list;
 pub mod name;
 mod path;
+mod places;
 mod pool;
 mod read;
 pub mod remove;
@@ -27,9 +29,11 @@ mod write;
 
 pub use archive::{Packed, Received, Unpacked};
 pub use change::Recursive;
+pub use elsewhere::Worker;
 pub use info::{Conditions, FileInfo, Kind, Tags};
 pub use list::{ListOptions, Listing};
 pub use path::SandboxPath;
+pub use places::{Inside, Places};
 pub use read::{Content, PIECE_BYTES_MAX, Pieces};
 pub use roots::{Numbering, Replace};
 pub use search::{Match, SearchOptions, SearchResult};

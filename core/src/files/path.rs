@@ -49,6 +49,14 @@ impl SandboxPath {
         matches!(self.bytes.rsplit(|b| *b == b'/').next(), Some(b"" | b"." | b".."))
     }
 
+    /// The two trees of the host can't hold it, whatever links there are.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        match self.components().next() {
+            Some(first) => !matches!(first, b"workspace" | b"home" | b".."),
+            None => true,
+        }
+    }
+
     /// The absolute path as it was named.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes

@@ -3,6 +3,7 @@
 //! A small file comes with the call that opens it. A file that becomes shorter while it is read is an error, never
 //! bytes that were not there.
 
+use super::elsewhere::Worker;
 use super::path::SandboxPath;
 use super::pool::{Lasts, Pool};
 use super::resolve::{Last, Node, existing};
@@ -31,10 +32,17 @@ pub struct Content {
     pub modified_us: u64,
     /// The last part of its path.
     pub name: Vec<u8>,
-    file: Arc<OwnedFd>,
-    pool: Pool,
+    pub(super) source: Source,
     /// All of it, where it is small.
-    whole: Option<Bytes>,
+    pub(super) whole: Option<Bytes>,
+}
+
+/// Where its bytes come from.
+#[derive(Clone)]
+pub(super) enum Source {
+    Host(Arc<OwnedFd>, Pool),
+    /// Open there; one reading at a time.
+    Inside(Worker, SandboxPath),
 }
 
 impl Tree {
@@ -58,8 +66,7 @@ impl Tree {
                 tag: info::tag(&stat),
                 modified_us: info::modified_us(&stat),
                 name: path.components().next_back().unwrap_or_default().to_vec(),
-                file: Arc::new(file),
-                pool,
+                source: Source::Host(Arc::new(file), pool),
                 whole,
             })
         });
@@ -71,8 +78,8 @@ impl Content {
     /// Reads a part of it, which must lie within its size.
     pub fn read(&self, range: Range<u64>) -> Pieces {
         Pieces {
-            file: self.file.clone(),
-            pool: self.pool.clone(),
+            source: self.source.clone(),
+            asked: false,
             whole: self.whole.clone(),
             next: range.start,
             end: range.end.min(self.size),
@@ -98,8 +105,9 @@ impl Content {
 
 /// A part of a file on its way out.
 pub struct Pieces {
-    file: Arc<OwnedFd>,
-    pool: Pool,
+    source: Source,
+    /// The worker inside was asked for all of it.
+    asked: bool,
     whole: Option<Bytes>,
     next: u64,
     end: u64,
@@ -131,30 +139,48 @@ impl Pieces {
     }
 
     async fn piece(&mut self) -> Result<Bytes, Error> {
+        match self.source.clone() {
+            Source::Host(file, pool) => self.piece_here(&file, &pool).await,
+            Source::Inside(worker, path) => self.piece_inside(&worker, &path).await,
+        }
+    }
+
+    async fn piece_inside(&mut self, worker: &Worker, path: &SandboxPath) -> Result<Bytes, Error> {
+        let mut left = self.end - self.next;
+        if !std::mem::replace(&mut self.asked, true) {
+            worker.begin_read(self.next, left).await?;
+        }
+        let piece = worker.piece(&mut left, path).await?.ok_or_else(shorter)?;
+        self.next += piece.len() as u64;
+        Ok(piece)
+    }
+
+    async fn piece_here(&mut self, file: &Arc<OwnedFd>, pool: &Pool) -> Result<Bytes, Error> {
         let answer = match self.ahead.take() {
             Some(answer) => answer,
-            None => self.begin(self.next).await?,
+            None => self.begin(file, pool, self.next).await?,
         };
         let piece = answer.wait().await??;
         self.next += piece.len() as u64;
         if self.next < self.end {
-            self.ahead = Some(self.begin(self.next).await?);
+            self.ahead = Some(self.begin(file, pool, self.next).await?);
         }
         Ok(piece)
     }
 
-    async fn begin(&self, at: u64) -> Result<Answer<Result<Bytes, Error>>, Error> {
-        let (file, bytes) = (self.file.clone(), (self.end - at).min(PIECE_BYTES_MAX as u64) as usize);
-        self.pool
-            .go_on(move || match read_at(&file, at, bytes) {
-                Ok(piece) if piece.is_empty() => {
-                    Err(Error::new(Reason::Internal, "the file became shorter while it was read"))
-                }
-                Ok(piece) => Ok(piece),
-                Err(errno) => Err(failure::anywhere(errno)),
-            })
-            .await
+    async fn begin(&self, file: &Arc<OwnedFd>, pool: &Pool, at: u64) -> Result<Answer<Result<Bytes, Error>>, Error> {
+        let (file, bytes) = (file.clone(), (self.end - at).min(PIECE_BYTES_MAX as u64) as usize);
+        pool.go_on(move || match read_at(&file, at, bytes) {
+            Ok(piece) if piece.is_empty() => Err(shorter()),
+            Ok(piece) => Ok(piece),
+            Err(errno) => Err(failure::anywhere(errno)),
+        })
+        .await
     }
+}
+
+fn shorter() -> Error {
+    Error::new(Reason::Internal, "the file became shorter while it was read")
 }
 
 /// Reads until `bytes` are there or the file ends.
@@ -177,9 +203,6 @@ pub(super) fn regular(node: &Node, path: &SandboxPath) -> Result<(), Error> {
     match node.kind() {
         FileType::RegularFile => Ok(()),
         FileType::Directory => Err(failure::of(Errno::ISDIR, path)),
-        _ => Err(Error::new(
-            Reason::InvalidPath,
-            format!("{}: is no regular file (a FIFO, socket, device or link), so it is never opened", path.brief()),
-        )),
+        _ => Err(failure::special(path)),
     }
 }

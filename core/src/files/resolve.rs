@@ -7,7 +7,7 @@
 //! ```
 //! A path without links and `..` is one openat2(2) from its tree's descriptor, beneath it, through no link, mount or
 //! magic link. Any other is walked name by name by the same call: links are read and walked as text, `..` goes back
-//! to the descriptor that was walked through. So a directory that is swapped in the middle leads nowhere else: the
+//! to the descriptor that was walked through. What leads elsewhere in the sandbox is said so and not walked. So a directory that is swapped in the middle leads nowhere else: the
 //! kernel is never given two steps of which the first could be a link. Linux 5.6.
 
 use super::failure;
@@ -285,18 +285,20 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A path that names another part of the sandbox is one that is not built yet; a link or `..` that leads there
-    /// is refused.
+    /// It leads to another part of the sandbox, by its names, a link or `..`: see [`is_elsewhere`].
     fn outside(&self) -> Error {
-        if self.links > 0 || self.path.components().any(|name| name == b"..") {
-            return failure::of(Errno::XDEV, self.path);
-        }
         let message = format!(
-            "{}: only /workspace and /home/user can be reached by this route yet; use process/run for other places",
+            "{}: only /workspace and /home/user can be reached by this route; use process/run for other places",
             self.path.brief()
         );
         Error::new(Reason::NotImplemented, message).details(self.path.brief())
     }
+}
+
+/// Whether a walk has ended because the path leads where only the sandbox's own mounts lead: nothing here says
+/// `NotImplemented` for another reason. Whoever can asks a worker inside then.
+pub(super) fn is_elsewhere(error: &Error) -> bool {
+    error.reason == Reason::NotImplemented
 }
 
 /// Mode of directories that are made on the way.

@@ -8,6 +8,7 @@
 //! A file that is replaced keeps its owner and mode. Two writers with conditions never both win: conditions are
 //! looked at and the rename is made under one lock.
 
+use super::elsewhere::{InsideUpload, Worker};
 use super::info::{self, Conditions, Tags};
 use super::path::SandboxPath;
 use super::pool::Lasts;
@@ -52,7 +53,14 @@ pub struct Written {
 }
 
 /// A file that is being written. Dropping it leaves nothing behind.
-pub struct Upload {
+pub struct Upload(Way);
+
+enum Way {
+    Host(HostUpload),
+    Inside(InsideUpload),
+}
+
+struct HostUpload {
     work: Option<Arc<Work>>,
     tree: Tree,
     at: u64,
@@ -73,7 +81,7 @@ impl Tree {
     pub async fn begin(&self, path: SandboxPath, options: WriteOptions) -> Result<Upload, Error> {
         let tree = self.clone();
         let work = self.pool().run(Lasts::Short, move || Work::begin(tree, path, options)).await?;
-        Ok(Upload { work: Some(Arc::new(work)), tree: self.clone(), at: 0, pending: None })
+        Ok(Upload(Way::Host(HostUpload { work: Some(Arc::new(work)), tree: self.clone(), at: 0, pending: None })))
     }
 
     /// Writes a whole file.
@@ -91,8 +99,30 @@ impl Tree {
 }
 
 impl Upload {
+    /// One inside; what forbids it is said before the first byte.
+    pub(super) async fn inside(worker: Worker, path: SandboxPath, options: WriteOptions) -> Result<Upload, Error> {
+        Ok(Upload(Way::Inside(InsideUpload::begin(worker, path, options).await?)))
+    }
+
     /// Takes the next bytes. Returns when the piece before them is written: two pieces are in memory at most.
     pub async fn piece(&mut self, bytes: Bytes) -> Result<(), Error> {
+        match &mut self.0 {
+            Way::Host(upload) => upload.piece(bytes).await,
+            Way::Inside(upload) => upload.piece(bytes).await,
+        }
+    }
+
+    /// Puts it in its place. Dropping the future does not stop that.
+    pub async fn finish(self) -> Result<Written, Error> {
+        match self.0 {
+            Way::Host(upload) => upload.finish().await,
+            Way::Inside(upload) => upload.finish().await,
+        }
+    }
+}
+
+impl HostUpload {
+    async fn piece(&mut self, bytes: Bytes) -> Result<(), Error> {
         self.settle().await?;
         let Some(work) = self.work.clone() else { return Ok(()) };
         let at = self.at;
@@ -101,8 +131,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Puts it in its place. Dropping the future does not stop that.
-    pub async fn finish(mut self) -> Result<Written, Error> {
+    async fn finish(mut self) -> Result<Written, Error> {
         self.settle().await?;
         let Some(work) = self.work.take() else {
             return Err(Error::new(Reason::Internal, "written twice"));
@@ -118,7 +147,7 @@ impl Upload {
     }
 }
 
-impl Drop for Upload {
+impl Drop for HostUpload {
     fn drop(&mut self) {
         if let Some(work) = self.work.take() {
             self.tree.pool().discard(work);

@@ -11,6 +11,7 @@ mod blocks;
 mod command;
 mod disk;
 mod drive;
+mod elsewhere;
 mod files;
 pub mod mailbox;
 mod pool;

@@ -264,21 +264,28 @@ fn damaged_files_are_errors() {
         std::fs::write(dir.file(), bytes).unwrap();
         match Gate::open_with_map(&dir.file(), 64 << 20) {
             Ok(gate) => {
-                let _ = super::reader::all(&gate).map(|all| all.len());
+                let all = super::reader::all(&gate).map(|all| format!("{all:?}"));
                 let _ = super::reader::list(&gate, &ListFilter { limit: 10, ..ListFilter::default() });
-                true
+                Some(all.ok())
             }
-            Err(Failure::Damaged(_) | Failure::Unknown(_) | Failure::Failed(_)) => false,
+            Err(Failure::Damaged(_) | Failure::Unknown(_) | Failure::Failed(_)) => None,
             Err(other) => panic!("{other:?}"),
         }
     };
-    assert!(attempt(&whole), "the file as it was is whole");
-    assert!(attempt(&[]), "an empty file is a new database");
+    let all = attempt(&whole).expect("the file as it was is whole").expect("and can be read");
+    assert!(attempt(&[]).is_some(), "an empty file is a new database");
     let pages = whole.len() / 4096;
     assert!(pages > 100, "{pages}");
+    // A commit that took pages and gave them back leaves the file longer than what is used of it; how much depends on
+    // which writes were joined to one commit. Cut there, nothing is missing.
+    let mut refused = 0;
     for cut in (0..pages).map(|page| page * 4096 + 1).chain([16, 100, 152, 4095, 8191]) {
-        assert!(!attempt(&whole[..cut]), "cut at {cut} of {}", whole.len());
+        match attempt(&whole[..cut]) {
+            None => refused += 1,
+            Some(read) => assert!(read.as_ref() == Some(&all), "cut at {cut} of {}", whole.len()),
+        }
     }
+    assert!(refused > pages / 2, "{refused} of {pages}");
     let mut refused = 0;
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     for round in 0..400 {
@@ -291,7 +298,7 @@ fn damaged_files_are_errors() {
         // The whole page, its head, or one word of it.
         let (from, count) = [(0, 4096), (0, 24), (random() % 4088, 8)][round % 3];
         bytes[page * 4096 + from..][..count].iter_mut().for_each(|byte| *byte = random() as u8);
-        refused += usize::from(!attempt(&bytes));
+        refused += usize::from(attempt(&bytes).is_none());
     }
     assert!(refused > 100, "{refused} of 400");
     std::fs::write(dir.file(), b"this is no database, and long enough to be read as one ".repeat(100)).unwrap();

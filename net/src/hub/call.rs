@@ -206,6 +206,13 @@ fn refused(path: &str, status: Option<u32>) -> Error {
         (method::PTY_ATTACH, Some(11)) => {
             Error::new(Reason::RateLimited, "more was printed than is kept for this viewer; connect again")
         }
+        (method::FILES, Some(8)) => {
+            Error::new(Reason::RateLimited, "the sandbox's agent has as much open as it may; wait for calls to end")
+        }
+        (method::FILES, Some(14)) => Error::new(
+            Reason::ProcessExecutionFailed,
+            "what works on files inside could not be started: the sandbox has as many processes as it may, or something in it stopped that",
+        ),
         (_, Some(5)) => Error::new(
             Reason::ProcessNotFound,
             "no such process; GET …/process lists those that are alive and those that ended a short while ago",

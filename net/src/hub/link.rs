@@ -4,7 +4,7 @@
 //! given back, also of frames that are dropped: a stream that is not drained would stall all others.
 
 use super::call::{lost, nonsense, unary, within};
-use super::{follow, process, pty, run};
+use super::{files, follow, process, pty, run};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -14,7 +14,7 @@ use monoio::net::UnixStream;
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use workspace_core::agent::{Agent, Connector, Follower, Viewing};
+use workspace_core::agent::{Agent, Connector, FileWork, Follower, Viewing};
 use workspace_core::process::{Finished, Process};
 use workspace_core::pty::{Pty, Size};
 use workspace_core::{Error, SandboxId};
@@ -173,6 +173,11 @@ impl Agent for Link {
 
     fn pty_close(&self, id: u64) -> LocalBoxFuture<'static, Result<(), Error>> {
         self.asked(method::PTY_CLOSE, PtyCloseRequest { id }, |_: PtyCloseReply| Ok(()))
+    }
+
+    fn files(&self) -> LocalBoxFuture<'static, Result<Box<dyn FileWork>, Error>> {
+        let (requests, patience_ms) = (self.requests.clone(), self.patience_ms);
+        async move { within(patience_ms, files::open(requests, patience_ms)).await }.boxed_local()
     }
 
     fn process_count(&self, timeout_ms: u64) -> LocalBoxFuture<'static, Result<u64, Error>> {

@@ -5,6 +5,7 @@
 //! message sizes are bounded by `proto::grpc_frame`, output by what was asked for, and anything else is `AgentError`.
 
 mod call;
+mod files;
 mod follow;
 mod link;
 mod process;

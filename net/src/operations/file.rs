@@ -14,7 +14,7 @@ use crate::wire::range;
 use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
-use workspace_core::files::{self, Tree, WriteOptions, Written};
+use workspace_core::files::{self, Places, WriteOptions, Written};
 use workspace_core::shard::Shard;
 use workspace_core::{Error, Reason};
 
@@ -278,7 +278,7 @@ fn content_of(input: &NewContent) -> Result<Option<Bytes>, Error> {
 
 /// Writes what comes, in constant memory. What ends before its end leaves nothing behind.
 async fn receive(
-    tree: &Tree,
+    tree: &Places,
     path: files::SandboxPath,
     options: WriteOptions,
     mut stream: content::Stream,

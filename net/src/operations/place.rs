@@ -9,6 +9,7 @@ use workspace_core::{Error, Reason};
 /// The reasons of an operation on files.
 pub(super) const FILE_ERRORS: &[Reason] = &[
     Reason::SandboxNotFound,
+    Reason::InvalidSandboxState,
     Reason::FileNotFound,
     Reason::FileAlreadyExists,
     Reason::PermissionDenied,
@@ -18,6 +19,10 @@ pub(super) const FILE_ERRORS: &[Reason] = &[
     Reason::IsADirectory,
     Reason::NoSpace,
     Reason::PreconditionFailed,
+    Reason::ProcessExecutionFailed,
+    Reason::AgentNotConnected,
+    Reason::AgentTimeout,
+    Reason::AgentError,
     Reason::RuntimeError,
 ];
 

@@ -4,7 +4,8 @@
 //! open.rs: the child makes a terminal and sends its master ─► master.rs: is it one? ─► pump.rs: one task until its end
 //! viewer.rs, typing.rs: one attached viewer ◄─► screen.rs: what was printed, who sees what, who types ◄─► pump.rs
 //! ```
-//! A terminal belongs to the sandbox, not to a link: it ends with its program, with PtyClose, or with the sandbox.
+//! A terminal belongs to the sandbox, not to a link: it ends with its program, with PtyClose, or with the sandbox. One
+//! that ends before anybody has seen it is kept for a while, so that what it printed and how it ended are not lost.
 //! Nothing here reads what is printed or answers what a program asks of its terminal: that is for the viewers.
 //! Without a terminal there is nothing: no task, no descriptor, no memory.
 
@@ -47,6 +48,8 @@ struct Terminal {
     screen: RefCell<Screen>,
     /// PtyClose has come.
     closing: Cell<bool>,
+    /// One that has ended unseen has been seen, or must go.
+    wanted_no_more: Notify,
     gone: Notify,
 }
 
@@ -66,9 +69,21 @@ impl Ptys {
         self.open.values().filter(|terminal| terminal.command.is_within_reach()).count()
     }
 
-    /// All that are open.
+    /// All whose program runs.
     pub(crate) fn list(&self) -> PtyListReply {
-        PtyListReply { ptys: self.open.values().map(|terminal| terminal.describe()).collect() }
+        let running = self.open.values().filter(|terminal| !terminal.has_ended());
+        PtyListReply { ptys: running.map(|terminal| terminal.describe()).collect() }
+    }
+
+    /// Forgets the oldest that is only kept to be seen. False: there is none.
+    fn make_room(&mut self) -> bool {
+        let Some(id) = self.open.values().find(|terminal| terminal.has_ended()).map(|terminal| terminal.id) else {
+            return false;
+        };
+        if let Some(terminal) = self.open.remove(&id) {
+            terminal.wanted_no_more.notify_one();
+        }
+        true
     }
 
     fn find(&self, id: u64) -> Result<Rc<Terminal>, Status> {
@@ -86,6 +101,10 @@ impl Ptys {
 }
 
 impl Terminal {
+    fn has_ended(&self) -> bool {
+        self.master.borrow().is_none()
+    }
+
     fn describe(&self) -> Pty {
         let Process { pid, command, started_us, .. } = self.command.message();
         let Size { cols, rows } = self.size.get();
@@ -116,6 +135,7 @@ pub(crate) async fn close(agent: &Agent, request: &PtyCloseRequest) -> Result<Pt
     let gone = terminal.gone.notified();
     terminal.closing.set(true);
     terminal.screen.borrow_mut().wake_pump();
+    terminal.wanted_no_more.notify_one();
     gone.await;
     Ok(PtyCloseReply {})
 }

@@ -105,6 +105,7 @@ async fn start(
         master: RefCell::new(Some(Rc::clone(&master))),
         screen: RefCell::new(Screen::new(&agent.rings)),
         closing: Cell::new(false),
+        wanted_no_more: Notify::new(),
         gone: Notify::new(),
     });
     ptys.open.insert(terminal.id, Rc::clone(&terminal));
@@ -119,7 +120,7 @@ impl<'a> Starting<'a> {
     /// `None`: there are [`PTYS_MAX`].
     fn new(agent: &'a Agent) -> Option<Starting<'a>> {
         let mut ptys = agent.ptys.borrow_mut();
-        if ptys.open.len() + ptys.starting >= PTYS_MAX {
+        if ptys.open.len() + ptys.starting >= PTYS_MAX && !ptys.make_room() {
             return None;
         }
         ptys.starting += 1;

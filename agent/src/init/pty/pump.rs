@@ -5,8 +5,10 @@
 //!                  PtyClose: SIGHUP ─► GRACE ─► the whole tree killed
 //! program runs ────────────────────────────────────────────────────────► session leader has ended
 //!                                                                           │ our slave is closed
-//!      exited to the viewers, master closed, forgotten ◄── hung up, or ─────┘
-//!                                                          DRAIN_WAIT or DRAIN_BYTES_MAX of a job that holds it
+//!                exited to the viewers, master closed ◄── hung up, or ─────┘
+//!                                   │                      DRAIN_WAIT or DRAIN_BYTES_MAX of a job that holds it
+//!       seen by a viewer? ─no─► UNSEEN_WAIT, or until one comes
+//!                 └─yes─► forgotten ◄─┘
 //! ```
 //! While the program runs the agent keeps the slave open as well: a master without one is hung up for good to epoll, and
 //! a program may close its standard streams and open /dev/tty later.
@@ -28,7 +30,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use workspace_proto::agent::ExitReason;
 
 /// How long the terminal is read after its program's end, where a job holds it.
@@ -37,6 +39,8 @@ const DRAIN_WAIT: Duration = Duration::from_millis(200);
 const DRAIN_BYTES_MAX: usize = 64 << 10;
 /// Between SIGHUP and SIGKILL at PtyClose: for a shell to write its history.
 const GRACE: Duration = Duration::from_millis(400);
+/// How long one that ended before anybody saw it is kept for its first viewer.
+const UNSEEN_WAIT: Duration = Duration::from_secs(60);
 /// The kernel gives no more at once.
 const READ_BYTES: usize = 4096;
 
@@ -89,8 +93,11 @@ impl Pump {
         terminal.screen.borrow_mut().finish(exited);
         terminal.master.borrow_mut().take();
         drop(master);
-        agent.ptys.borrow_mut().forget(terminal.id);
         terminal.command.give_leaf_back(&agent);
+        if !terminal.closing.get() && !terminal.screen.borrow().was_joined() {
+            let _ = timeout(UNSEEN_WAIT, terminal.wanted_no_more.notified()).await;
+        }
+        agent.ptys.borrow_mut().forget(terminal.id);
         terminal.gone.notify_waiters();
         drop(terminal);
         // The viewers first: they hold what is kept.

@@ -35,6 +35,7 @@ pub(crate) struct Screen {
     /// Whose message is written next. Who has left is passed by.
     queue: VecDeque<ReaderId>,
     exited: Option<Exited>,
+    joined: bool,
     pump: Option<Waker>,
 }
 
@@ -55,6 +56,7 @@ impl Screen {
             viewers: BTreeMap::new(),
             queue: VecDeque::new(),
             exited: None,
+            joined: false,
             pump: None,
         }
     }
@@ -65,7 +67,13 @@ impl Screen {
         let cursor = self.ring.end().saturating_sub(replayed).max(self.ring.kept_from());
         let viewer = self.pace.join(cursor);
         self.viewers.insert(viewer, Viewer::default());
+        self.joined = true;
         (viewer, cursor)
+    }
+
+    /// Whether anybody has ever seen it.
+    pub(crate) fn was_joined(&self) -> bool {
+        self.joined
     }
 
     /// The viewer has gone, and what it typed last with it, where that was not taken.

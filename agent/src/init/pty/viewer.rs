@@ -75,6 +75,7 @@ pub(crate) async fn attach(
     let _counted = agent.ptys.borrow().count_viewer().ok_or(TOO_MANY)?;
     let out = grpc::begin(respond).map_err(|_| Unanswered::Gone)?;
     let (id, cursor) = terminal.screen.borrow_mut().join();
+    terminal.wanted_no_more.notify_one();
     let queued = encode(Event::Pty(terminal.describe()));
     let (leaving, exit_queued, pause) = (false, false, None);
     let mut viewer = Viewer { out, typing, terminal, id, cursor, queued, leaving, exit_queued, pause };
