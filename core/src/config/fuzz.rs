@@ -41,7 +41,7 @@ fn switches(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     assert_eq!(values::switch(text).is_some(), ["true", "false", "1", "0"].contains(&text));
     assert_eq!(NfsMode::parse(text).is_some(), ["embedded", "disabled"].contains(&text));
-    assert_eq!(McpMode::parse(text).is_some(), ["disabled", "stdio", "http"].contains(&text));
+    assert_eq!(McpMode::parse(text).is_some(), ["disabled", "http"].contains(&text));
     let profiles = ["executor", "exec", "minimal", "developer", "dev", "full", "all", "complete"];
     assert_eq!(McpProfile::parse(text).is_some(), profiles.contains(&text));
     assert_eq!(values::runtime(text).is_some(), ["auto", "namespace"].contains(&text));

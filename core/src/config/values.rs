@@ -72,8 +72,6 @@ impl NfsMode {
 pub enum McpMode {
     /// Not at all.
     Disabled,
-    /// On standard input and output.
-    Stdio,
     /// On the HTTP port.
     Http,
 }
@@ -82,7 +80,6 @@ impl McpMode {
     pub(super) fn parse(text: &str) -> Option<McpMode> {
         match text {
             "disabled" => Some(McpMode::Disabled),
-            "stdio" => Some(McpMode::Stdio),
             "http" => Some(McpMode::Http),
             _ => None,
         }

@@ -64,7 +64,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("WORKSPACE_NFS_HOST", "127.0.0.1", "a host name or an address", "host in a sandbox's nfs_url"),
     variable("WORKSPACE_NFS_ALLOW", "127.0.0.0/8,::1/128", "ADDRESS/BITS, with commas between them, at most 256",
         "clients that may mount"),
-    variable("WORKSPACE_MCP_MODE", "http", "disabled, stdio or http", "how MCP is served"),
+    variable("WORKSPACE_MCP_MODE", "http", "disabled or http (stdio is not built yet)", "how MCP is served"),
     variable("WORKSPACE_MCP_PATH", "/mcp", "a path that begins with / and does not end with it, of A-Z a-z 0-9 . _ - /, not below /api",
         "where MCP lies over HTTP"),
     variable("WORKSPACE_MCP_PROFILE", "developer", "executor (exec, minimal), developer (dev) or full (all, complete)",
@@ -84,7 +84,7 @@ pub const NEVER_READ: &[(&str, &str)] = &[
     ("WORKSPACE_NFS_ENABLED", "use WORKSPACE_NFS_MODE=embedded or disabled"),
     ("NFS_SERVER", "use WORKSPACE_NFS_HOST"),
     ("NFS_PATH", "every sandbox is the export /ID"),
-    ("MCP_ENABLED", "use WORKSPACE_MCP_MODE=http, stdio or disabled"),
+    ("MCP_ENABLED", "use WORKSPACE_MCP_MODE=http or disabled"),
 ];
 
 /// The table as text for `--help`: a paragraph for each variable.
