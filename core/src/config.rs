@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-pub use values::{ApiKeys, Cidr, McpMode, McpProfile, NfsMode};
+pub use values::{ApiKeys, Cidr, McpMode, McpProfile, NfsClients, NfsMode};
 use variables::{NEVER_READ, Reader, shown};
 
 /// What the server was told, checked.
@@ -40,10 +40,14 @@ pub struct Config {
     pub base_image: String,
     /// Whether NFS is served.
     pub nfs_mode: NfsMode,
-    /// Of NFS and MOUNT.
+    /// Of NFS and MOUNT; 0: the kernel chooses.
     pub nfs_port: u16,
-    /// The host in a sandbox's `nfs_url`.
+    /// Somebody chose the port: a start without it would not be what was asked for.
+    pub nfs_port_was_set: bool,
+    /// The host in a sandbox's `nfs_url`, and where NFS listens: an address there alone, a name everywhere.
     pub nfs_host: String,
+    /// Whether they see setuid bits of root, and may make devices and give files to ids that no sandbox has.
+    pub nfs_clients: NfsClients,
     /// Who may mount.
     pub nfs_allow: Vec<Cidr>,
     /// How MCP is served.
@@ -76,7 +80,7 @@ pub struct Config {
 pub const CORES_MAX: usize = 64;
 
 /// Names in the data directory that are ours and cannot be the database.
-const RESERVED: [&str; 5] = ["run", "sandboxes", "trash", "http.address", "lock"];
+const RESERVED: [&str; 6] = ["run", "sandboxes", "trash", "http.address", "nfs.address", "lock"];
 
 impl Config {
     /// Reads and checks an environment. The error is one line for the user.
@@ -98,6 +102,15 @@ impl Config {
             None => env.value("WORKSPACE_DOCKER_SOCKET", values::docker_host)?,
             Some(_) => env.value("WORKSPACE_DOCKER_HOST", values::docker_host)?,
         };
+        let nfs_mode = env.value("WORKSPACE_NFS_MODE", NfsMode::parse)?;
+        let nfs_host = env.value("WORKSPACE_NFS_HOST", values::host)?;
+        let beyond = values::address(&nfs_host).is_none_or(|address| !address.is_loopback());
+        if nfs_mode == NfsMode::Embedded && beyond && env.raw("WORKSPACE_NFS_ALLOW").is_none() {
+            return Err(format!(
+                "WORKSPACE_NFS_HOST={nfs_host}: NFS has no secrets, so beyond this machine it must be told who may \
+                 mount; set WORKSPACE_NFS_ALLOW=ADDRESS/BITS,…, or WORKSPACE_NFS_MODE=disabled"
+            ));
+        }
         Ok(Config {
             http_host,
             http_port: env.value("WORKSPACE_HTTP_PORT", values::port_or_any)?,
@@ -109,9 +122,11 @@ impl Config {
             docker_host,
             docker_network: env.value("WORKSPACE_DOCKER_NETWORK", values::name)?,
             base_image: env.value("WORKSPACE_BASE_IMAGE", values::image)?,
-            nfs_mode: env.value("WORKSPACE_NFS_MODE", NfsMode::parse)?,
-            nfs_port: env.value("WORKSPACE_NFS_PORT", values::port)?,
-            nfs_host: env.value("WORKSPACE_NFS_HOST", values::host)?,
+            nfs_mode,
+            nfs_port: env.value("WORKSPACE_NFS_PORT", values::port_or_any)?,
+            nfs_port_was_set: env.raw("WORKSPACE_NFS_PORT").is_some(),
+            nfs_host,
+            nfs_clients: env.value("WORKSPACE_NFS_CLIENTS", NfsClients::parse)?,
             nfs_allow: env.value("WORKSPACE_NFS_ALLOW", Cidr::parse_list)?,
             mcp_mode: env.value("WORKSPACE_MCP_MODE", McpMode::parse)?,
             mcp_path: env.value("WORKSPACE_MCP_PATH", values::url_path)?,
@@ -134,6 +149,12 @@ impl Config {
     /// Where HTTP listens.
     pub fn http_address(&self) -> SocketAddr {
         SocketAddr::new(self.http_host, self.http_port)
+    }
+
+    /// Where NFS listens.
+    pub fn nfs_address(&self) -> SocketAddr {
+        let everywhere = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
+        SocketAddr::new(values::address(&self.nfs_host).unwrap_or(everywhere), self.nfs_port)
     }
 
     /// Where the database lies, seen from a process that has the data directory at `data_dir`.

@@ -24,13 +24,33 @@ impl SandboxId {
     /// Makes the id of 20 random bytes; the first is replaced by the node number 0.
     pub fn from_random(mut random: [u8; ID_BYTES]) -> SandboxId {
         random[0] = 0;
+        SandboxId::from_bytes(random)
+    }
+
+    /// The id of its 160 bits.
+    pub fn from_bytes(bytes: [u8; ID_BYTES]) -> SandboxId {
         let mut chars = [0u8; ID_CHARS];
         for (i, c) in chars.iter_mut().enumerate() {
             let bit = i * 5;
-            let pair = u16::from_be_bytes([random[bit / 8], *random.get(bit / 8 + 1).unwrap_or(&0)]);
+            let pair = u16::from_be_bytes([bytes[bit / 8], *bytes.get(bit / 8 + 1).unwrap_or(&0)]);
             *c = BASE32[usize::from(pair >> (11 - bit % 8)) & 31];
         }
         SandboxId(chars)
+    }
+
+    /// Its 160 bits.
+    pub fn to_bytes(self) -> [u8; ID_BYTES] {
+        let mut bytes = [0u8; ID_BYTES];
+        for (i, char) in self.0.iter().enumerate() {
+            let five = if char.is_ascii_digit() { char - b'2' + 26 } else { char - b'a' };
+            let (at, pair) = (i * 5 / 8, u16::from(five) << (11 - i * 5 % 8));
+            let [high, low] = pair.to_be_bytes();
+            bytes[at] |= high;
+            if let Some(next) = bytes.get_mut(at + 1) {
+                *next |= low;
+            }
+        }
+        bytes
     }
 
     /// The id as text.
@@ -99,6 +119,7 @@ mod tests {
     /// An id is the text that it was read from, safe as a file name, and owned by one of the shards.
     fn any_text(input: &[u8]) {
         if let Some(id) = std::str::from_utf8(input).ok().and_then(SandboxId::parse) {
+            assert_eq!(SandboxId::from_bytes(id.to_bytes()), id);
             assert_eq!(id.as_str().as_bytes(), input);
             assert!(input.len() == 32 && input.iter().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(b)));
             assert!((0..9).all(|shards| id.shard_of(shards) < shards.max(1)));

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod error;
+pub mod export;
 pub mod files;
 #[cfg(test)]
 #[path = "../../tests/fuzz/run.rs"]

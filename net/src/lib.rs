@@ -15,6 +15,7 @@ pub mod http;
 pub mod hub;
 pub mod logging;
 pub mod mcp;
+pub mod nfs;
 pub mod openapi;
 pub mod operation;
 pub mod operations;

@@ -10,7 +10,7 @@ use crate::hub::Hub;
 use crate::mcp::Sessions;
 use crate::supervisor::{DATA_DIR, EXIT_FATAL, Identities};
 use crate::sys::signal;
-use crate::{heap, http, trash};
+use crate::{heap, http, nfs, trash};
 use futures_util::future::join_all;
 use monoio::net::UnixStream;
 use monoio::time::TimeDriver;
@@ -46,6 +46,8 @@ pub struct Start {
     pub address: SocketAddr,
     /// One for each core.
     pub listeners: Vec<TcpListener>,
+    /// Of NFS, where that is served.
+    pub nfs: Option<TcpListener>,
     /// Who is who.
     pub ids: Identities,
     /// What becomes of the sandboxes.
@@ -118,12 +120,23 @@ pub fn run(start: Start) -> i32 {
             return 1;
         }
     };
+    let mut settings = settings(&start.config);
+    let nfs = match start.nfs.map(|listener| nfs::serve(listener, &start.config, &store, &files)).transpose() {
+        Ok(nfs) => nfs,
+        Err(line) => {
+            tracing::error!("{line}");
+            return 1;
+        }
+    };
+    if let Some((_, port)) = &nfs {
+        settings.nfs_port = *port;
+    }
     let (peers, inboxes): (Vec<_>, Vec<_>) = start.sockets.iter().map(|_| mailbox(MAILBOX_CALLS_MAX)).unzip();
     let (stopper, stop) = http::Stop::pair();
     let (recovering, recovered) = flume::bounded(1);
     let (draining, drained) = flume::bounded(1);
     let shared = Arc::new(Shared {
-        settings: settings(&start.config),
+        settings,
         config: start.config,
         address: start.address,
         ids: start.ids,
@@ -164,6 +177,9 @@ pub fn run(start: Start) -> i32 {
         );
     }
     drop(shared);
+    if let Some((nfs, _)) = nfs {
+        nfs.stop();
+    }
     trash.finish();
     store.close();
     well

@@ -1,7 +1,7 @@
 //! One attack's world: a server, a sandbox to attack from, a neighbour that must not notice, both kinds of server.
 
 use crate::invariants::Before;
-use crate::kit::{self, Process, Response, Server};
+use crate::kit::{self, Builder, Process, Response, Server};
 use crate::program::{Lines, Program, compiler_args, nonce};
 use crate::weak::PLAIN_UID;
 use serde_json::{Value, json};
@@ -61,9 +61,22 @@ pub(crate) fn each_and_pooled(attack: impl Fn(&Case)) {
     each(attack);
 }
 
+/// The same against servers that serve NFS too, set up further by `with`.
+#[track_caller]
+pub(crate) fn each_with_nfs(with: impl Fn(Builder) -> Builder, attack: impl Fn(&Case)) {
+    for starter in [Starter::Root, Starter::Ranged, Starter::Plain] {
+        one_with(starter, json!({}), |builder| with(builder.nfs()), &attack);
+    }
+}
+
 /// The same for one kind of server, with fields for the sandbox.
 #[track_caller]
 pub(crate) fn one(starter: Starter, sandbox: Value, attack: impl Fn(&Case)) {
+    one_with(starter, sandbox, |builder| builder, attack);
+}
+
+#[track_caller]
+fn one_with(starter: Starter, sandbox: Value, with: impl Fn(Builder) -> Builder, attack: impl Fn(&Case)) {
     if kit::needs_root() {
         return;
     }
@@ -81,7 +94,7 @@ pub(crate) fn one(starter: Starter, sandbox: Value, attack: impl Fn(&Case)) {
     };
     println!("a server of {starter:?}");
     let mut case = Case {
-        server: builder.start(),
+        server: with(builder).start(),
         starter,
         id: String::new(),
         neighbour: String::new(),

@@ -25,6 +25,7 @@ mod filter;
 mod identity;
 mod ipc;
 mod kernel;
+mod nfs_tree;
 mod root;
 mod terminals;
 mod users;

@@ -6,9 +6,10 @@
 //! server.request(…)          HTTP by hand: nothing between the test and the bytes
 //! server.events(…)           the events of a stream, read as a browser reads them
 //! Browser::start(&server)    a real browser, by what people see in it
+//! Nfs::connect(address)      NFSv3 by hand
 //! Host::of(&server)          what of this server the host can see: processes, cgroups, mounts, namespaces, files
 //! ```
-//! It knows the program by its documented surface alone: routes, variables, the file `http.address`, its children in /proc.
+//! It knows the program by its documented surface alone: routes, variables, the files `http.address` and `nfs.address`, its children in /proc.
 
 #![allow(dead_code, unused_imports, reason = "each test program uses its own part of the kit")]
 
@@ -19,6 +20,8 @@ mod ending;
 mod events;
 mod host;
 mod mcp;
+pub(crate) mod nfs_client;
+pub(crate) mod nfs_guest;
 mod process;
 mod server;
 mod start;
@@ -34,6 +37,7 @@ pub(crate) use client::{Client, Response, encode, with_query};
 pub(crate) use events::{Event, Events, Parser};
 pub(crate) use host::Host;
 pub(crate) use mcp::{Mcp, messages, modern};
+pub(crate) use nfs_client::{Nfs, Xdr};
 pub(crate) use process::{Process, cpu_ticks, descendants, processes};
 pub(crate) use server::Server;
 pub(crate) use start::{Builder, Ended};

@@ -71,6 +71,13 @@ impl Server {
         *self.address.lock().expect("address")
     }
 
+    /// Where NFS listens now; the server must have been started with `Builder::nfs`.
+    #[track_caller]
+    pub(crate) fn nfs_address(&self) -> SocketAddr {
+        let text = fs::read_to_string(self.data_dir.join("nfs.address")).expect("nfs.address");
+        text.trim().parse().expect("an address")
+    }
+
     /// All that it has printed.
     pub(crate) fn log(&self) -> String {
         let read =

@@ -44,6 +44,13 @@ impl Builder {
         self
     }
 
+    /// Serves NFS, on a port that the kernel chooses, also to the guests of `tests/kit/nfs`.
+    pub(crate) fn nfs(self) -> Builder {
+        self.env("WORKSPACE_NFS_MODE", "embedded")
+            .env("WORKSPACE_NFS_PORT", "0")
+            .env("WORKSPACE_NFS_ALLOW", "127.0.0.0/8,10.213.0.0/16")
+    }
+
     /// Adds an argument after `serve`.
     pub(crate) fn arg(mut self, arg: &str) -> Builder {
         self.args.push(arg.to_owned());

@@ -26,6 +26,7 @@ mod mcp;
 mod mcp_attacks;
 mod mcp_crowd;
 mod mcp_modern;
+mod nfs;
 mod openapi;
 mod outliving;
 mod pids;

@@ -40,6 +40,7 @@ fn numbers_are_digits_within_their_range() {
 fn switches(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     assert_eq!(values::switch(text).is_some(), ["true", "false", "1", "0"].contains(&text));
+    assert_eq!(NfsClients::parse(text).is_some(), ["guarded", "trusted"].contains(&text));
     assert_eq!(NfsMode::parse(text).is_some(), ["embedded", "disabled"].contains(&text));
     assert_eq!(McpMode::parse(text).is_some(), ["disabled", "http"].contains(&text));
     let profiles = ["executor", "exec", "minimal", "developer", "dev", "full", "all", "complete"];
@@ -299,7 +300,7 @@ fn environment(input: &[u8]) {
         Ok(config) => {
             assert!(config.http_host.is_loopback() || !config.api_keys.is_empty() || config.allow_anonymous);
             assert!(config.pool_blanks <= 4096 && config.cores.is_none_or(|n| (1..=CORES_MAX).contains(&n)));
-            assert!(config.grpc_port > 0 && config.nfs_port > 0 && !config.agent_timeout.is_zero());
+            assert!(config.grpc_port > 0 && !config.agent_timeout.is_zero());
             assert!(config.data_dir.file_name().is_some());
             let file = &config.database_file;
             assert!(file.components().count() == 1 && file.file_name() == Some(file.as_os_str()), "{file:?}");

@@ -48,8 +48,9 @@ fn every_variable_takes_and_refuses() {
         ("WORKSPACE_GRPC_HOST", &["0.0.0.0", "::"], &["x"]),
         ("WORKSPACE_GRPC_PORT", &["1"], &["0", "x"]),
         ("WORKSPACE_NFS_MODE", &["embedded", "disabled"], &["on", "true"]),
-        ("WORKSPACE_NFS_PORT", &["2049"], &["0"]),
-        ("WORKSPACE_NFS_HOST", &["nfs.example.com", "::1"], &["a b", "http://a", "a/b"]),
+        ("WORKSPACE_NFS_PORT", &["2049", "0"], &["65536"]),
+        ("WORKSPACE_NFS_HOST", &["localhost", "::1"], &["a b", "http://a", "a/b"]),
+        ("WORKSPACE_NFS_CLIENTS", &["guarded", "trusted"], &["root", "Trusted", "1"]),
         ("WORKSPACE_NFS_ALLOW", &["10.0.0.0/8", "::/0,1.2.3.4/32"], &["10.0.0.0", "10.0.0.0/33", "::/129", "x/8", ","]),
         ("WORKSPACE_MCP_MODE", &["disabled", "http"], &["sse", "stdio"]),
         ("WORKSPACE_MCP_PATH", &["/mcp", "/a/b"], &["mcp", "/", "/a/", "//a", "/api/v1", "/a/../b", "/a?b"]),
@@ -137,6 +138,17 @@ fn ranges_contain_their_addresses() {
     let allows = |a: &str| config.nfs_allow.iter().any(|range| range.contains(a.parse().unwrap()));
     assert!(allows("127.0.0.1") && allows("127.255.0.9") && allows("::1") && allows("::ffff:127.0.0.1"));
     assert!(!allows("128.0.0.1") && !allows("::2") && !allows("0.0.0.0"));
+}
+
+#[test]
+fn nfs_beyond_this_machine_wants_a_list_of_clients() {
+    for host in ["nfs.example.com", "0.0.0.0", "192.0.2.1"] {
+        let line = read(&[("WORKSPACE_NFS_HOST", host)]).expect_err("no list");
+        assert!(line.starts_with("WORKSPACE_NFS_HOST=") && line.contains("WORKSPACE_NFS_ALLOW"), "{line}");
+        assert!(read(&[("WORKSPACE_NFS_HOST", host), ("WORKSPACE_NFS_MODE", "disabled")]).is_ok());
+        let config = read(&[("WORKSPACE_NFS_HOST", host), ("WORKSPACE_NFS_ALLOW", "192.0.2.0/24")]).expect("a list");
+        assert!(config.nfs_address().ip().is_unspecified() || config.nfs_address().ip().to_string() == host);
+    }
 }
 
 #[test]

@@ -67,6 +67,25 @@ impl NfsMode {
     }
 }
 
+/// How far NFS clients are trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NfsClients {
+    /// What could hurt them is kept from them.
+    Guarded,
+    /// They get all that a file system has.
+    Trusted,
+}
+
+impl NfsClients {
+    pub(super) fn parse(text: &str) -> Option<NfsClients> {
+        match text {
+            "guarded" => Some(NfsClients::Guarded),
+            "trusted" => Some(NfsClients::Trusted),
+            _ => None,
+        }
+    }
+}
+
 /// How MCP is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum McpMode {

@@ -35,6 +35,7 @@ pub use list::{ListOptions, Listing};
 pub use path::SandboxPath;
 pub use places::{Inside, Places};
 pub use read::{Content, PIECE_BYTES_MAX, Pieces};
+pub(crate) use roots::{NOBODY, Owners};
 pub use roots::{Numbering, Replace};
 pub use search::{Match, SearchOptions, SearchResult};
 pub use write::{Upload, WriteOptions, Written};
@@ -42,7 +43,7 @@ pub use write::{Upload, WriteOptions, Written};
 use crate::error::Error;
 use crate::id::SandboxId;
 use pool::Pool;
-use roots::{Owners, Roots};
+use roots::Roots;
 use rustix::fs::{Mode, OFlags};
 use space::Space;
 use std::os::fd::OwnedFd;
@@ -80,6 +81,41 @@ impl Files {
     pub fn of(&self, id: SandboxId, block: u32, disk_bytes: u64) -> Tree {
         Tree { files: self.clone(), id, block, disk_bytes }
     }
+
+    /// Whose ids the files of a sandbox with this block have.
+    pub(crate) fn owners(&self, block: u32) -> Owners {
+        Owners::new(self.0.numbering, block)
+    }
+
+    /// The directory that is `/workspace` inside.
+    pub(crate) fn workspace_of(&self, id: SandboxId, owners: Owners) -> Result<OwnedFd, Error> {
+        Roots::open(&self.0.sandboxes, id, owners)?.workspace().map_err(failure::anywhere)
+    }
+
+    /// Where NFS remembers what it was told of files.
+    pub(crate) fn marks_of(&self, id: SandboxId, owners: Owners) -> Result<OwnedFd, Error> {
+        Roots::open(&self.0.sandboxes, id, owners)?.marks()
+    }
+
+    /// Counts bytes that are about to be written, and says how many: whole blocks. 3008 where the limit ends.
+    pub(crate) fn take_space(&self, id: SandboxId, bytes: u64, disk_bytes: u64) -> Result<u64, Error> {
+        self.0.space.take(&self.0.sandboxes, id, bytes, disk_bytes)
+    }
+
+    /// The same where nothing need be measured for it, which takes the server's own power; else `None`.
+    pub(crate) fn take_counted_space(&self, id: SandboxId, bytes: u64, disk_bytes: u64) -> Option<u64> {
+        self.0.space.take_counted(id, bytes, disk_bytes)
+    }
+
+    /// Of what was taken, so much was used.
+    pub(crate) fn settle_space(&self, id: SandboxId, taken_bytes: u64, used_bytes: u64) {
+        self.0.space.settle(id, taken_bytes, used_bytes);
+    }
+
+    /// What a sandbox's files use. It may walk the tree.
+    pub(crate) fn used_bytes(&self, id: SandboxId) -> Result<u64, Error> {
+        self.0.space.used(&self.0.sandboxes, id)
+    }
 }
 
 /// The files of one sandbox.
@@ -110,7 +146,7 @@ impl Tree {
 
     /// Counts bytes that are about to be written.
     fn space(&self, bytes: u64) -> Result<(), Error> {
-        self.files.0.space.take(&self.files.0.sandboxes, self.id, bytes, self.disk_bytes)
+        self.files.take_space(self.id, bytes, self.disk_bytes).map(drop)
     }
 
     /// Held while a change looks and acts.

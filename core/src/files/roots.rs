@@ -4,6 +4,7 @@
 //!  sandboxes/<id>/workspace   is /workspace inside
 //!  sandboxes/<id>/home        is /home/user inside
 //!  sandboxes/<id>/scratch     is nowhere inside: what is not whole yet, or not gone yet; one rename away from a place
+//!  sandboxes/<id>/marks       is nowhere inside: what trusted NFS clients say of files (export/marks.rs)
 //! ```
 //! Nobody inside can name, open or guess what lies in the scratch room, so no check is ever raced there.
 
@@ -19,7 +20,7 @@ use std::sync::Arc;
 /// The user that commands run as, inside.
 const USER: u32 = 1000;
 /// What an id of nobody here is shown as.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 const BLOCK_IDS: u32 = 65_536;
 
 /// How the ids of files on disk follow from the ids inside; in ids of the server's own user namespace.
@@ -37,13 +38,13 @@ pub enum Numbering {
 
 /// The ids of one sandbox's files.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Owners {
+pub(crate) struct Owners {
     numbering: Numbering,
     first: u32,
 }
 
 impl Owners {
-    pub(super) fn new(numbering: Numbering, block: u32) -> Owners {
+    pub(crate) fn new(numbering: Numbering, block: u32) -> Owners {
         let first = match numbering {
             Numbering::Same | Numbering::Single => 0,
             Numbering::Blocks => block.saturating_mul(BLOCK_IDS).saturating_add(1),
@@ -62,12 +63,25 @@ impl Owners {
     }
 
     /// What an owner on disk is inside.
-    pub(super) fn inside(self, id: u32) -> u32 {
+    pub(crate) fn inside(self, id: u32) -> u32 {
         match self.numbering {
             Numbering::Single if id == 0 => USER,
             Numbering::Single => NOBODY,
             _ => id.checked_sub(self.first).filter(|id| *id < BLOCK_IDS - 1).unwrap_or(NOBODY),
         }
+    }
+
+    /// What an id inside is on disk; `None` where the sandbox has no such id. The agent's can't be named.
+    pub(crate) fn on_disk(self, id: u32) -> Option<u32> {
+        match self.numbering {
+            Numbering::Single => Some(0),
+            _ => (id < BLOCK_IDS - 1).then(|| self.first + id),
+        }
+    }
+
+    /// All ids inside are one on disk.
+    pub(crate) fn are_one(self) -> bool {
+        self.numbering == Numbering::Single
     }
 }
 
@@ -97,17 +111,26 @@ impl Roots {
 
     /// The scratch room, made where it is missing.
     pub(super) fn scratch(&self) -> Result<Arc<OwnedFd>, Error> {
-        let opened = match directory(&self.top, SCRATCH) {
+        self.room(SCRATCH).map(Arc::new)
+    }
+
+    /// What NFS has to remember of files, made where it is missing.
+    pub(super) fn marks(&self) -> Result<OwnedFd, Error> {
+        self.room(b"marks")
+    }
+
+    fn room(&self, name: &[u8]) -> Result<OwnedFd, Error> {
+        let opened = match directory(&self.top, name) {
             Err(Errno::NOENT) => {
-                match mkdirat(&self.top, SCRATCH, Mode::from_raw_mode(0o700)) {
+                match mkdirat(&self.top, name, Mode::from_raw_mode(0o700)) {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(failure::anywhere(errno)),
                 }
-                directory(&self.top, SCRATCH)
+                directory(&self.top, name)
             }
             opened => opened,
         };
-        opened.map(Arc::new).map_err(failure::anywhere)
+        opened.map_err(failure::anywhere)
     }
 }
 
@@ -238,8 +261,10 @@ mod tests {
             let (uid, gid) = owners.user();
             assert_eq!((uid.map(Uid::as_raw), gid.map(Gid::as_raw)), (Some(user), Some(user)));
             assert_eq!(owners.inside(user), 1000);
+            assert_eq!(owners.on_disk(1000), Some(user));
         }
         assert_eq!(Owners::new(Numbering::Same, 0).inside(65_535), NOBODY);
+        assert_eq!(Owners::new(Numbering::Same, 0).on_disk(65_535), None);
         assert_eq!(Owners::new(Numbering::Shifted, 0).inside(0), NOBODY);
         assert_eq!(Owners::new(Numbering::Single, 0).inside(7), NOBODY);
     }

@@ -34,8 +34,8 @@ pub(super) struct Space {
 }
 
 impl Space {
-    /// Counts `bytes` more, or says 3008. Only for the file threads: it may walk the tree.
-    pub(super) fn take(&self, sandboxes: &OwnedFd, id: SandboxId, bytes: u64, limit_bytes: u64) -> Result<(), Error> {
+    /// Counts `bytes` more, in whole blocks, and says how many, or 3008. Only for the file threads: it may walk the tree.
+    pub(super) fn take(&self, sandboxes: &OwnedFd, id: SandboxId, bytes: u64, limit_bytes: u64) -> Result<u64, Error> {
         let bytes = bytes.next_multiple_of(BLOCK_BYTES);
         let mut count = self.counts.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
         for fresh in [FRESH, FRESH_FOR_REFUSAL] {
@@ -55,13 +55,38 @@ impl Space {
                     *kept = known;
                 }
                 kept.used_bytes = kept.used_bytes.saturating_add(bytes);
-                return Ok(());
+                return Ok(bytes);
             }
         }
         Err(Error::new(
             Reason::NoSpace,
             format!("the sandbox's files may not use more than its disk_bytes ({limit_bytes}); remove some first"),
         ))
+    }
+
+    /// As [`Space::take`] where it need not measure; `None` where it must.
+    pub(super) fn take_counted(&self, id: SandboxId, bytes: u64, limit_bytes: u64) -> Option<u64> {
+        let bytes = bytes.next_multiple_of(BLOCK_BYTES);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.get_mut(&id)?;
+        let is_fresh = count.measured.elapsed() < FRESH.max(count.took * MEASURE_SHARE);
+        let used_bytes = count.used_bytes.checked_add(bytes).filter(|used| is_fresh && *used <= limit_bytes)?;
+        count.used_bytes = used_bytes;
+        Some(bytes)
+    }
+
+    /// Of bytes that were taken, `used_bytes` are used: the rest is given back.
+    pub(super) fn settle(&self, id: SandboxId, taken_bytes: u64, used_bytes: u64) {
+        if let Some(count) = self.counts.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&id) {
+            count.used_bytes = count.used_bytes.saturating_sub(taken_bytes).saturating_add(used_bytes);
+        }
+    }
+
+    /// What is used, measured as often as for writers.
+    pub(super) fn used(&self, sandboxes: &OwnedFd, id: SandboxId) -> Result<u64, Error> {
+        self.take(sandboxes, id, 0, u64::MAX)?;
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(counts.get(&id).map_or(0, |count| count.used_bytes))
     }
 
     /// Something was removed: the next look measures.

@@ -129,6 +129,22 @@ impl Gate {
         }
     }
 
+    /// The key for file handles, made where there is none.
+    pub(super) fn handle_key(&self) -> Result<[u8; 32], Failure> {
+        const KEY: &[u8] = b"handle_key";
+        self.with(|lmdb| {
+            let mut txn = lmdb.write()?;
+            if let Some(known) = lmdb.meta().get(&txn, KEY)? {
+                return <[u8; 32]>::try_from(known).map_err(|_| Failure::Damaged("the handles' key is cut".into()));
+            }
+            let mut key = [0; 32];
+            rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
+            lmdb.meta().put(&mut txn, KEY, &key)?;
+            txn.commit()?;
+            Ok(key)
+        })
+    }
+
     /// Used and reserved bytes of the map.
     pub(super) fn fill(&self) -> Result<(usize, usize), Failure> {
         self.with(|lmdb| Ok((lmdb.used_bytes(), lmdb.map_bytes())))

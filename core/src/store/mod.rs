@@ -74,6 +74,11 @@ impl Store {
         self.gate.version()
     }
 
+    /// 32 random bytes that are made once and stay: what file handles that outlive the server are signed with. Blocks.
+    pub fn handle_key(&self) -> Result<[u8; 32], Error> {
+        self.gate.handle_key().map_err(env::Failure::at_use)
+    }
+
     /// One record. Microseconds, on any thread.
     pub fn get(&self, id: &SandboxId) -> Result<Option<Record>, Error> {
         reader::get(&self.gate, id)

@@ -2,6 +2,7 @@
 //!
 //! All that can be wrong with a start is found here, before anything runs, and said in one line.
 
+use super::nfs_listener;
 use crate::supervisor::{self, DataDir, Identities};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use workspace_core::config::{CORES_MAX, Config};
 
 /// Connections that the kernel holds for one core before the server takes them.
-const BACKLOG_MAX: i32 = 1024;
+pub(super) const BACKLOG_MAX: i32 = 1024;
 
 /// What becomes of the sandboxes when the service ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,13 +44,19 @@ fn start(at_end: AtEnd) -> Result<ExitCode, String> {
     let data_dir = DataDir::open(&config.data_dir)?;
     let shard_count = config.cores.unwrap_or_else(cores);
     let listeners = listen_on(config.http_address(), shard_count)?;
+    let nfs = nfs_listener::bind(&config)?;
     let ids = supervisor::establish(&data_dir)?;
     data_dir.prepare(&ids)?;
     let address = local_address(&listeners)?;
     data_dir.publish("http.address", &format!("{address}\n"), &ids)?;
+    match &nfs {
+        Some(nfs) => data_dir.publish("nfs.address", &format!("{}\n", nfs_listener::address(nfs)?), &ids)?,
+        None => data_dir.withdraw("nfs.address")?,
+    }
     say_who_may_call(&config, address);
+    let bound = Bound { address, listeners, nfs };
     supervisor::run(&data_dir, &ids, shard_count, |sockets, serves| {
-        serve(&config, address, &listeners, &ids, at_end, sockets, serves)
+        serve(&config, &bound, &ids, at_end, sockets, serves)
     })
 }
 
@@ -62,23 +69,31 @@ fn raise_file_limit() {
     }
 }
 
+/// What was bound before any privilege was dropped. It belongs to the supervisor: a restarted server keeps the ports.
+struct Bound {
+    address: SocketAddr,
+    listeners: Vec<TcpListener>,
+    nfs: Option<TcpListener>,
+}
+
 /// In the server's own process.
 fn serve(
     config: &Config,
-    address: SocketAddr,
-    listeners: &[TcpListener],
+    bound: &Bound,
     ids: &Identities,
     at_end: AtEnd,
     sockets: Vec<OwnedFd>,
     serves: std::io::PipeWriter,
 ) -> i32 {
-    let listeners: Result<Vec<TcpListener>, _> = listeners.iter().map(TcpListener::try_clone).collect();
-    match listeners {
-        Ok(listeners) => {
+    let listeners: Result<Vec<TcpListener>, _> = bound.listeners.iter().map(TcpListener::try_clone).collect();
+    let nfs = bound.nfs.as_ref().map(TcpListener::try_clone).transpose();
+    match listeners.and_then(|listeners| Ok((listeners, nfs?))) {
+        Ok((listeners, nfs)) => {
             let start = crate::server::Start {
                 config: config.clone(),
-                address,
+                address: bound.address,
                 listeners,
+                nfs,
                 ids: ids.clone(),
                 at_end,
                 sockets,
@@ -125,7 +140,7 @@ fn listen_on(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, Stri
     Ok(listeners)
 }
 
-fn bound(address: SocketAddr, shared: bool) -> rustix::io::Result<OwnedFd> {
+pub(super) fn bound(address: SocketAddr, shared: bool) -> rustix::io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;

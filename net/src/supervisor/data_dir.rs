@@ -90,6 +90,14 @@ impl DataDir {
         File::from(file).write_all(text.as_bytes()).map_err(|e| format!("{}/{name}: {e}", self.path.display()))?;
         rustix::fs::renameat(&self.fd, &new, &self.fd, name).map_err(failed)
     }
+
+    /// Removes such a file of an earlier start.
+    pub fn withdraw(&self, name: &str) -> Result<(), String> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(error) => Err(format!("{}/{name}: {error}", self.path.display())),
+        }
+    }
 }
 
 /// Whether the process of this pid is there and no zombie.

@@ -12,5 +12,8 @@ pub mod json;
 pub mod printed;
 pub mod query;
 pub mod range;
+pub mod rpc;
+pub mod rpc_record;
 pub mod sse;
 pub mod terminal;
+pub mod xdr;
