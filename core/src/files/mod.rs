@@ -25,6 +25,7 @@ mod resolve;
 mod roots;
 mod search;
 mod space;
+mod watch;
 mod write;
 
 pub use archive::{Packed, Received, Unpacked};
@@ -38,6 +39,7 @@ pub use read::{Content, PIECE_BYTES_MAX, Pieces};
 pub(crate) use roots::{NOBODY, Owners};
 pub use roots::{Numbering, Replace};
 pub use search::{Match, SearchOptions, SearchResult};
+pub use watch::{Change, Watch};
 pub use write::{Upload, WriteOptions, Written};
 
 use crate::error::Error;
@@ -49,6 +51,7 @@ use space::Space;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use watch::Keeper;
 
 /// Changes that look first are made one at a time in each of these parts.
 const COMMITS: usize = 64;
@@ -63,6 +66,7 @@ struct Inner {
     numbering: Numbering,
     pool: Pool,
     space: Space,
+    keeper: Keeper,
     commits: [Mutex<()>; COMMITS],
 }
 
@@ -73,8 +77,8 @@ impl Files {
         let sandboxes = rustix::fs::open(sandboxes, flags, Mode::empty())?;
         roots::sweep(&sandboxes)?;
         let commits = std::array::from_fn(|_| Mutex::new(()));
-        let pool = Pool::start(cores)?;
-        Ok(Files(Arc::new(Inner { sandboxes, numbering, pool, space: Space::default(), commits })))
+        let (pool, keeper) = (Pool::start(cores)?, Keeper::start()?);
+        Ok(Files(Arc::new(Inner { sandboxes, numbering, pool, space: Space::default(), keeper, commits })))
     }
 
     /// Those of one sandbox, with its block of host ids and its limit.

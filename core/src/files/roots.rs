@@ -101,6 +101,11 @@ impl Roots {
         }
     }
 
+    /// The directory above both trees.
+    pub(super) fn into_top(self) -> OwnedFd {
+        self.top
+    }
+
     pub(super) fn workspace(&self) -> rustix::io::Result<OwnedFd> {
         directory(&self.top, b"workspace")
     }

@@ -9,6 +9,7 @@ mod file;
 mod file_archive;
 mod file_search;
 mod file_tree;
+mod file_watch;
 mod pid;
 mod place;
 mod process;
@@ -61,6 +62,7 @@ operations![
     file_tree::FileCopy,
     file_tree::FileRemove,
     file_search::FileSearch,
+    file_watch::FileWatch,
     file_archive::FilePack,
     file_archive::FileUnpack,
     terminal_page::TerminalPage,

@@ -16,4 +16,5 @@ pub mod rpc;
 pub mod rpc_record;
 pub mod sse;
 pub mod terminal;
+pub mod watched;
 pub mod xdr;

@@ -1,0 +1,26 @@
+// Calls our tools with clients as they come from npm: `node clients.mjs NAME BASE SANDBOX_ID`, where they are installed.
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+
+const [name, base, sandbox] = process.argv.slice(2);
+const at = createRequire(`${process.cwd()}/`);
+const load = (what) => import(pathToFileURL(at.resolve(what)));
+const hello = { name: "process_run", arguments: { sandbox_id: sandbox, command: "echo", args: ["Hello, World!"] } };
+
+async function use(Client, Transport, options) {
+  const client = new Client({ name: "test", version: "1" }, options);
+  await client.connect(new Transport(new URL(`${base}/mcp/full`)));
+  const { tools } = await client.listTools();
+  const answer = await client.callTool(hello);
+  console.log(tools.length, JSON.stringify(answer.structuredContent.stdout));
+  await client.close();
+}
+
+if (name === "sdk") {
+  const { Client } = await load("@modelcontextprotocol/sdk/client/index.js");
+  const { StreamableHTTPClientTransport } = await load("@modelcontextprotocol/sdk/client/streamableHttp.js");
+  await use(Client, StreamableHTTPClientTransport);
+} else {
+  const { Client, StreamableHTTPClientTransport } = await load("@modelcontextprotocol/client");
+  await use(Client, StreamableHTTPClientTransport, name === "auto" ? { versionNegotiation: { mode: "auto" } } : undefined);
+}

@@ -1,0 +1,62 @@
+"""Calls our tools with clients as they come from PyPI: `clients.py NAME BASE SANDBOX_ID`. Prints what it saw, a line each."""
+import asyncio
+import sys
+
+name, base, sandbox = sys.argv[1:]
+HELLO = {"sandbox_id": sandbox, "command": "echo", "args": ["Hello, World!"]}
+
+
+async def mcp1():
+    # As it stands in our users' programs.
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    for tools in ("executor", "developer", "full"):
+        async with streamablehttp_client(f"{base}/mcp/{tools}") as (read, write, _):
+            async with ClientSession(read, write) as session:
+                began = await session.initialize()
+                listed = await session.list_tools()
+                result = await session.call_tool("process_run", HELLO)
+                assert not result.isError and "Hello, World!" in result.content[0].text, result
+                print(tools, began.protocolVersion, *(tool.name for tool in listed.tools))
+
+
+async def mcp2():
+    from mcp import Client
+
+    for tools in ("executor", "developer", "full"):
+        async with Client(f"{base}/mcp/{tools}") as client:
+            listed = await client.list_tools()
+            result = await client.call_tool("process_run", HELLO)
+            assert not result.is_error and result.structured_content["stdout"] == "Hello, World!\n", result
+            print(tools, *(tool.name for tool in listed.tools))
+
+
+async def fastmcp():
+    from fastmcp import Client
+
+    async with Client(f"{base}/mcp/developer") as client:
+        assert len(await client.list_tools()) == 6
+        await client.call_tool("file_write", {"sandbox_id": sandbox, "path": "by-fastmcp", "content": "x"})
+        read = await client.call_tool("file_read", {"sandbox_id": sandbox, "path": "by-fastmcp"})
+        print(read.structured_content["content"])
+
+
+async def langchain():
+    from langchain_mcp_adapters.client import MultiServerMCPClient
+
+    client = MultiServerMCPClient({"w": {"transport": "streamable_http", "url": f"{base}/mcp/developer"}})
+    tools = {tool.name: tool for tool in await client.get_tools()}
+    assert len(tools) == 6
+    print("Hello, World!" in str(await tools["process_run"].ainvoke(HELLO)))
+
+
+async def agents():
+    from agents.mcp import MCPServerStreamableHttp
+
+    async with MCPServerStreamableHttp(params={"url": f"{base}/mcp/full"}) as server:
+        assert len(await server.list_tools()) == 14
+        print("Hello, World!" in (await server.call_tool("process_run", HELLO)).content[0].text)
+
+
+asyncio.run(globals()[name]())
