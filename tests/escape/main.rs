@@ -26,6 +26,7 @@ mod identity;
 mod ipc;
 mod kernel;
 mod nfs_tree;
+mod nfs_wire;
 mod root;
 mod terminals;
 mod users;
