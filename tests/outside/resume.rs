@@ -4,6 +4,7 @@
 use crate::kit::{Event, Server, turn, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 fn start(server: &Server, id: &str, script: &str) -> u64 {
     let body = json!({"command": "sh", "args": ["-c", script]});
@@ -140,11 +141,10 @@ fn output_is_whole_when_the_server_is_asked_to_stop() {
     });
 }
 
-#[test]
-fn a_follower_is_told_at_once_when_the_agent_dies() {
-    let server = Server::start();
+/// Kills a sandbox's agent under two streams; how long it takes until both have been told and have ended.
+fn told_of_a_dead_agent(server: &Server) -> Duration {
     let id = server.create(json!({}));
-    let pid = start(&server, &id, "echo begun; sleep 7301");
+    let pid = start(server, &id, "echo begun; sleep 7301");
     let mut followed = server.events("GET", &stream_path(&id, pid), &Value::Null);
     let body = json!({"command": "sleep", "args": ["7301"]});
     let mut run = server.events("POST", &format!("/api/v1/sandboxes/{id}/process/run/stream"), &body);
@@ -154,16 +154,25 @@ fn a_follower_is_told_at_once_when_the_agent_dies() {
     let agent = server.own_processes().into_iter().find(|p| p.is_init() && !p.command_line().contains("sleep"));
     let agent = agent.expect("an agent");
     agent.signal(Signal::KILL);
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     for events in [&mut followed, &mut run] {
         let error = events.expect("error");
         assert!(error["message"].as_str().is_some_and(|m| !m.is_empty()), "{error}");
         assert!(events.next().is_none(), "nothing follows");
     }
-    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+    let took = begin.elapsed();
     let path = format!("/api/v1/sandboxes/{id}");
     until("the sandbox has failed", 10, || server.get(&path).json()["state"] == "error");
     assert!(server.get(&path).json()["error_message"].as_str().is_some_and(|m| !m.is_empty()));
     server.post(&format!("{path}/process/run"), &json!({"command": "true"})).expect_error(503, 5001);
     server.get(&format!("{path}/process")).expect_error(503, 5001);
+    took
+}
+
+/// Within a second; a busy machine gets three tries, a server that waits for a deadline misses them all.
+#[test]
+fn a_follower_is_told_at_once_when_the_agent_dies() {
+    let server = Server::start();
+    let took: Vec<Duration> = (0..3).map(|_| told_of_a_dead_agent(&server)).collect();
+    assert!(took.iter().any(|took| *took <= Duration::from_secs(1)), "{took:?}");
 }
