@@ -11,13 +11,18 @@ use crate::template;
 use workspace_proto::launcher;
 
 const MIB: u64 = 1 << 20;
-/// `/tmp` and `/dev/shm` together.
-const TMP_BYTES: u64 = 256 * MIB;
+/// `/tmp` and `/dev/shm` together, and at most half of a sandbox's memory: what lies there can't be reclaimed, and where it
+/// fills a memory limit, the kernel kills every program that starts, also the one that would remove it.
+const TMP_BYTES_MAX: u64 = 256 * MIB;
 const MEMORY_BYTES: u64 = 1024 * MIB;
 const DISK_BYTES: u64 = 4096 * MIB;
 const PIDS: u64 = 2048;
 const CPU_PERIOD_US: f64 = 100_000.0;
 const CPU_QUOTA_US_MIN: f64 = 1000.0;
+
+fn tmp_bytes(memory_bytes: u64) -> u64 {
+    TMP_BYTES_MAX.min(memory_bytes / 2)
+}
 
 impl Shard {
     /// A record for a checked request, with a blank's id and block where one fits, else with new ones.
@@ -80,7 +85,7 @@ impl Shard {
             pids_max: PIDS,
             cpu_quota_us: 0,
             cpu_count: 0,
-            tmp_bytes: TMP_BYTES,
+            tmp_bytes: tmp_bytes(MEMORY_BYTES),
         }
     }
 
@@ -95,7 +100,7 @@ impl Shard {
             pids_max: record.resources.pids,
             cpu_quota_us: cpus.map_or(0, |cpus| (cpus * CPU_PERIOD_US).max(CPU_QUOTA_US_MIN) as u32),
             cpu_count: cpus.map_or(0, |cpus| cpus.ceil() as u32),
-            tmp_bytes: TMP_BYTES,
+            tmp_bytes: tmp_bytes(record.resources.memory_bytes),
         })
     }
 

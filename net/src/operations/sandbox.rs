@@ -42,7 +42,7 @@ pub(super) struct NewSandbox {
 /// The limits of a new sandbox.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct NewResources {
-    /// Memory of all commands; 1 GiB; at least 16 MiB.
+    /// Memory of all commands; 1 GiB; at least 16 MiB. `/tmp` and `/dev/shm` together take 256 MiB of it, half where it is small.
     memory_bytes: Option<u64>,
     /// A quota of CPUs, 0.01 to 1024; without it: all, shared by weight.
     cpus: Option<f64>,
