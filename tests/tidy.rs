@@ -86,6 +86,12 @@ rules! {
     docker_stays_in_its_folder = crates::docker,
         broken by [("core/src/shard/drive.rs", "use docker_api::Docker;")],
         kept by [("core/src/runtime/docker/image.rs", "use docker_api::Docker;")];
+    fixtures_stay_in_tests = crates::fixtures,
+        broken by [
+            ("net/Cargo.toml", "[features]\ndefault = [\"mcp-conformance\"]\n"), ("net/Cargo.toml", "[features]\nall = [\"a\", \"mcp-conformance\"]\n"),
+            ("bench/Cargo.toml", "workspace-server = { path = \"../net\", features = [\"mcp-conformance\"] }"), ("images/server/Dockerfile", "RUN cargo build --release --features mcp-conformance"),
+        ],
+        kept by [("net/Cargo.toml", "# The feature mcp-conformance\nrequired-features = [\"mcp-conformance\"]\n[features]\nmcp-conformance = [\"dep:siphasher\"]\n"), ("docs/mcp.md", "the feature `mcp-conformance`")];
     lock_file_is_kept = text::lock_file,
         broken by [(".gitignore", "Cargo.lock\n"), ("Cargo.lock", "source = \"git+https://example.org/a#1\"\n"), ("Cargo.toml", "[workspace]"), ("a/package-lock.json", "  \"resolved\": \"b\""), ("a/package.json", "{}")],
         kept by [("Cargo.lock", "name = \"a\"\n")];

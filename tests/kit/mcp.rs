@@ -10,8 +10,8 @@ const NEWEST: &str = "2026-07-28";
 
 /// A session.
 pub(crate) struct Mcp<'a> {
-    server: &'a Server,
-    path: String,
+    pub(super) server: &'a Server,
+    pub(super) path: String,
     /// What names it.
     pub(crate) id: String,
     next: u64,
@@ -27,9 +27,21 @@ impl<'a> Mcp<'a> {
     /// The same as a client of this version, with more header fields.
     #[track_caller]
     pub(crate) fn begin_as(server: &'a Server, set: &str, version: &str, fields: &[(&str, &str)]) -> Mcp<'a> {
+        Mcp::begin_able(server, set, version, fields, json!({}))
+    }
+
+    /// The same as a client that can do this.
+    #[track_caller]
+    pub(crate) fn begin_able(
+        server: &'a Server,
+        set: &str,
+        version: &str,
+        fields: &[(&str, &str)],
+        capabilities: Value,
+    ) -> Mcp<'a> {
         let path = format!("/mcp/{set}");
-        let params =
-            json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+        let client = json!({"name": "t", "version": "1"});
+        let params = json!({"protocolVersion": version, "capabilities": capabilities, "clientInfo": client});
         let message = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params});
         let fields = [&[("accept", BOTH)], fields].concat();
         let answer = server.request("POST", &path, &fields, message.to_string().as_bytes()).expect(200);

@@ -52,6 +52,7 @@ impl Server {
         Builder {
             env: Vec::new(),
             args: Vec::new(),
+            program: None,
             uid: as_ranged_user().then_some(RANGED_USER),
             data_dir: None,
             refuse_io_uring: false,

@@ -19,6 +19,8 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Builder {
     pub(super) env: Vec<(String, String)>,
     pub(super) args: Vec<String>,
+    /// Instead of the program that people build.
+    pub(super) program: Option<PathBuf>,
     pub(super) uid: Option<u32>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) refuse_io_uring: bool,
@@ -54,6 +56,12 @@ impl Builder {
     /// Adds an argument after `serve`.
     pub(crate) fn arg(mut self, arg: &str) -> Builder {
         self.args.push(arg.to_owned());
+        self
+    }
+
+    /// Starts this program instead of the one that people build.
+    pub(crate) fn program(mut self, path: &Path) -> Builder {
+        self.program = Some(path.to_owned());
         self
     }
 
@@ -202,7 +210,7 @@ impl Builder {
 
     /// The program with its arguments, as the user that was asked for.
     fn command(&self, root: &Path) -> Command {
-        let program = self.program(root);
+        let program = self.program_for(root);
         let own_mounts = |script: &str| {
             let mut command = Command::new("unshare");
             command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", script, "sh"]).arg(root);
@@ -242,8 +250,9 @@ impl Builder {
     }
 
     /// Another user may not reach the build directory: it gets the program by another name.
-    fn program(&self, root: &Path) -> PathBuf {
-        let built = PathBuf::from(env!("CARGO_BIN_EXE_workspace-server"));
+    fn program_for(&self, root: &Path) -> PathBuf {
+        let ordinary = Path::new(env!("CARGO_BIN_EXE_workspace-server"));
+        let built = self.program.clone().unwrap_or_else(|| ordinary.to_owned());
         if self.uid.is_none() {
             return built;
         }

@@ -28,6 +28,8 @@ mod mcp_attacks;
 mod mcp_clients;
 mod mcp_crowd;
 mod mcp_modern;
+mod mcp_resources;
+mod mcp_subscriptions;
 mod nfs;
 mod openapi;
 mod outliving;

@@ -119,7 +119,7 @@ fn unknown_versions_are_answered_with_ours() {
         assert_eq!(answer.json()["result"]["protocolVersion"], given, "{asked}");
     }
     let get = server.get("/mcp/full");
-    assert_eq!((get.status, get.header("allow")), (405, Some("POST, DELETE, OPTIONS")));
+    assert_eq!((get.status, get.header("allow")), (405, Some("POST, OPTIONS")));
     assert_eq!(server.get("/mcp/none").status, 404);
     let off = Server::builder().env("WORKSPACE_MCP_MODE", "disabled").start();
     assert_eq!(off.post("/mcp/full", &json!({})).status, 404);

@@ -70,6 +70,8 @@ fn pythons_clients_with_a_handshake() {
     assert_eq!(run("mcp1"), sets);
     assert_eq!(run("langchain"), "True");
     assert_eq!(run("agents"), "True");
+    server.sh(&id, "echo first >note");
+    assert_eq!(run("resources1"), "True note True written");
 }
 
 #[test]
@@ -86,6 +88,8 @@ fn pythons_clients_without_a_handshake() {
     assert_eq!(run("mcp2"), format!("executor {EXECUTOR}\ndeveloper {DEVELOPER}\nfull {FULL}"));
     assert_eq!(run("fastmcp"), "x");
     assert_eq!(server.sh(&id, "cat by-fastmcp"), "x");
+    server.sh(&id, "echo first >note");
+    assert_eq!(run("resources2"), "2026-07-28 True note True again");
 }
 
 #[test]
@@ -96,9 +100,13 @@ fn nodes_clients_of_both_eras() {
     let _turn = turn::heavy();
     let server = Server::start();
     let id = server.create(json!({}));
-    for name in ["sdk", "default", "auto"] {
+    let run = |name: &str| {
         let mut client = Command::new("node");
         client.current_dir(&modules).arg(kit("clients.mjs")).arg(name);
-        assert_eq!(printed(client, &server, &id), r#"14 "Hello, World!\n""#, "{name}");
+        printed(client, &server, &id)
+    };
+    for name in ["sdk", "default", "auto"] {
+        assert_eq!(run(name), r#"14 "Hello, World!\n""#, "{name}");
     }
+    assert_eq!(run("resources"), "true by node");
 }

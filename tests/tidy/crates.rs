@@ -84,6 +84,25 @@ pub(crate) fn docker(tree: &Tree) -> Vec<String> {
         .collect()
 }
 
+/// What a foreign suite needs to find is in no program that people build: no other feature, manifest or script asks for it.
+pub(crate) fn fixtures(tree: &Tree) -> Vec<String> {
+    const FEATURE: &str = "mcp-conformance";
+    let may_name =
+        |f: &&File| f.path.ends_with(".rs") || f.path.ends_with(".md") || f.path.starts_with("tests/conformance/");
+    let mut findings = Vec::new();
+    for file in tree.files.iter().filter(|f| !may_name(f)) {
+        for (i, line) in file.text.lines().enumerate() {
+            let of_its_program = line.starts_with("required-features") || line.starts_with("mcp-conformance =");
+            let is_fine =
+                file.path == "net/Cargo.toml" && (of_its_program || !line.contains(&format!("\"{FEATURE}\"")));
+            if line.contains(FEATURE) && !is_fine {
+                findings.push(format!("{}:{}: the feature {FEATURE} is for its test alone", file.path, i + 1));
+            }
+        }
+    }
+    findings
+}
+
 /// Forms of monoio 0.2.4 and monoio-http that lose data, hang, or buffer without bound (docs/decisions say which).
 pub(crate) fn monoio_forms(tree: &Tree) -> Vec<String> {
     let mut findings = Vec::new();

@@ -16,7 +16,8 @@ use super::slot::Slot;
 use super::socket::{Gone, Wire};
 use super::{App, BODIES_BYTES_MAX, download, fields, mcp, origin, stream};
 use crate::failure::{Refusal, Tells};
-use crate::operation::{Access, Arguments, Document, EVENT_STREAM, Entry, Profile, Reply};
+use crate::mcp::Set;
+use crate::operation::{Access, Arguments, Document, EVENT_STREAM, Entry, Reply};
 use crate::websocket::{session, upgrade};
 use crate::wire::framing::{self, Framing};
 use crate::wire::head::{Bad, Progress, Scan};
@@ -240,7 +241,7 @@ fn misframed(app: &App, wire: &mut Wire<'_>, bad: Bad, head_only: bool) -> Next 
 enum Admitted<'h> {
     Call { entry: &'static Entry, caller: &'h [u8], item: Option<(&'static str, &'h str)> },
     Options(Option<String>),
-    Mcp { endpoint: &'h mcp::Endpoint, profile: Profile, caller: &'h [u8] },
+    Mcp { endpoint: &'h mcp::Endpoint, set: Set, caller: &'h [u8] },
 }
 
 async fn answer<'h>(
@@ -262,8 +263,8 @@ async fn answer<'h>(
     };
     let (entry, caller, item) = match admitted {
         Admitted::Call { entry, caller, item } => (entry, caller, item),
-        Admitted::Mcp { endpoint, profile, caller } => {
-            return mcp::answer(app, (endpoint, profile), wire, head, framing, request, caller).await;
+        Admitted::Mcp { endpoint, set, caller } => {
+            return mcp::answer(app, (endpoint, set), wire, head, framing, request, caller).await;
         }
         Admitted::Options(allow) => {
             request.frame.keep_alive &= body::drain(app, wire, framing).await;
@@ -334,14 +335,14 @@ fn admit<'h>(
 /// The same for what lies under MCP's path.
 fn admit_mcp<'h>(app: &'h App, head: &'h Parts, request: &mut Request<'h>) -> Result<Option<Admitted<'h>>, Refusal> {
     let Some(endpoint) = &app.mcp else { return Ok(None) };
-    let Some(profile) = endpoint.profile(head.uri.path()) else { return Ok(None) };
+    let Some(set) = endpoint.set(head.uri.path()) else { return Ok(None) };
     if head.method == Method::OPTIONS {
         request.frame.preflight = head.headers.contains_key("access-control-request-method");
         return Ok(Some(Admitted::Options(Some(mcp::ALLOW.to_owned()))));
     }
     let caller = app.settings.api_keys.caller(&head.headers)?;
     mcp::admit(head)?;
-    Ok(Some(Admitted::Mcp { endpoint, profile, caller }))
+    Ok(Some(Admitted::Mcp { endpoint, set, caller }))
 }
 
 /// What a refused browser is shown, where the route has a page.

@@ -1,6 +1,7 @@
-//! MCP over HTTP ("Streamable HTTP"): one message a POST, answered by JSON or by events; DELETE ends a session.
+//! MCP over HTTP ("Streamable HTTP"): one message a POST, answered by JSON or by events; GET is the stream of what a
+//! session's client is told without asking, and DELETE ends the session.
 //!
-//! There is no stream that a client can GET: nothing is told but on the stream of what was asked, so 405 as allowed.
+//! A version without sessions has neither: 405.
 
 use super::answer::Answer;
 use super::body::{self, Stop};
@@ -8,8 +9,8 @@ use super::connection::Request;
 use super::socket::Wire;
 use super::{App, fields};
 use crate::failure::{Refusal, Tells};
-use crate::mcp::{self, Context, Engine, MESSAGE_BYTES_MAX, Messages};
-use crate::operation::{Carries, Document, Events, Profile, Reply};
+use crate::mcp::{self, Context, Engine, MESSAGE_BYTES_MAX, Mark, Messages, Set};
+use crate::operation::{Carries, Document, Events, Reply};
 use crate::wire::framing::Framing;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -17,12 +18,16 @@ use futures_util::future::{Either, LocalBoxFuture, select};
 use http::header::ACCEPT;
 use http::request::Parts;
 use http::{HeaderMap, Method};
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 
-pub(super) const ALLOW: &str = "POST, DELETE, OPTIONS";
+pub(super) const ALLOW: &str = "GET, POST, DELETE, OPTIONS";
+/// Where no session is named.
+const ALLOW_WITHOUT_SESSION: &str = "POST, OPTIONS";
 const SESSION: &str = "mcp-session-id";
+const LAST_EVENT: &str = "last-event-id";
 const VERSION: &str = "mcp-protocol-version";
 /// Of a session id.
 const SESSION_BYTES_MAX: usize = 64;
@@ -34,14 +39,9 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// The set of tools that a path names.
-    pub(super) fn profile(&self, path: &str) -> Option<Profile> {
-        match path.strip_prefix(self.path.as_str())? {
-            "/executor" => Some(Profile::Executor),
-            "/developer" => Some(Profile::Developer),
-            "/full" => Some(Profile::Full),
-            _ => None,
-        }
+    /// What a path names.
+    pub(super) fn set(&self, path: &str) -> Option<Set> {
+        self.engine.set(path.strip_prefix(self.path.as_str())?.strip_prefix('/')?)
     }
 }
 
@@ -79,10 +79,14 @@ pub(super) fn admit(head: &Parts) -> Result<(), Refusal> {
             Err(Refusal::request(406, message))
         }
         Method::POST => fields::media_type(head, Carries::Json),
-        Method::DELETE if session(&head.headers).is_some() => Ok(()),
+        Method::GET if session(&head.headers).is_some() && !accepts.events => {
+            Err(Refusal::request(406, "what a session is told is a stream: send `Accept: text/event-stream`"))
+        }
+        Method::GET | Method::DELETE if session(&head.headers).is_some() => Ok(()),
         _ => {
-            let message = "MCP takes a message by POST, and DELETE of the session that Mcp-Session-Id names";
-            Err(Refusal { tells: Some(Tells::Allow(ALLOW.to_owned())), ..Refusal::request(405, message) })
+            let message = "MCP takes a message by POST; GET and DELETE are for the session that Mcp-Session-Id names";
+            let allow = if session(&head.headers).is_some() { ALLOW } else { ALLOW_WITHOUT_SESSION };
+            Err(Refusal { tells: Some(Tells::Allow(allow.to_owned())), ..Refusal::request(405, message) })
         }
     }
 }
@@ -97,10 +101,10 @@ fn session(headers: &HeaderMap) -> Option<&str> {
     ids.next().is_none().then_some(id)
 }
 
-/// Answers a message, or ends a session.
+/// Answers a message, tells what a session is told, or ends it.
 pub(super) async fn answer(
     app: &App,
-    (endpoint, profile): (&Endpoint, Profile),
+    (endpoint, set): (&Endpoint, Set),
     wire: &mut Wire<'_>,
     head: &Parts,
     framing: &Framing,
@@ -109,12 +113,17 @@ pub(super) async fn answer(
 ) -> Result<Answer, Stop> {
     let caller = digest(caller);
     let keep_alive = std::mem::replace(&mut request.frame.keep_alive, false);
-    if head.method == Method::DELETE {
+    if head.method != Method::POST {
         request.frame.keep_alive = keep_alive && body::drain(app, wire, framing).await;
-        return match session(&head.headers) {
-            Some(id) if endpoint.engine.end(id, caller, profile).await => Ok(Answer::empty(None)),
-            _ => Err(Refusal::request(404, "no such session").into()),
+        let id = session(&head.headers).unwrap_or_default();
+        let answer = match head.method {
+            Method::GET => {
+                let last = head.headers.get(LAST_EVENT).and_then(|last| last.to_str().ok());
+                endpoint.engine.follow(id, caller, set, last).map(|messages| events(app, messages, None))
+            }
+            _ => endpoint.engine.end(id, caller, set).await.then(|| Answer::empty(None)),
         };
+        return answer.ok_or_else(|| Refusal::request(404, "no such session: begin with `initialize`").into());
     }
     let bytes = match body::receive(app, wire, framing, MESSAGE_BYTES_MAX).await {
         Ok(bytes) => bytes,
@@ -126,7 +135,7 @@ pub(super) async fn answer(
     request.frame.keep_alive = keep_alive;
     let accepts = Accepts::read(&head.headers);
     let context = Context {
-        profile,
+        set,
         caller,
         session: session(&head.headers),
         head: Some(&head.headers),
@@ -149,8 +158,8 @@ pub(super) async fn answer(
         mcp::Answer::Message { status, bytes, session } if accepts.json || status != 200 => {
             plain(status, bytes.into(), session)
         }
-        mcp::Answer::Message { bytes, session, .. } => events(Box::new(Once(Some(bytes))), session),
-        mcp::Answer::Stream(messages) => events(messages, None),
+        mcp::Answer::Message { bytes, session, .. } => events(app, Box::new(Once(Some(bytes))), session),
+        mcp::Answer::Stream(messages) => events(app, messages, None),
     })
 }
 
@@ -171,19 +180,41 @@ fn plain(status: u16, bytes: Bytes, session: Option<String>) -> Answer {
     Answer { status, body: Reply::Document(document), tells: session.map(Tells::Session), code: 0 }
 }
 
-fn events(messages: Box<dyn Messages>, session: Option<String>) -> Answer {
-    let body = Reply::Events(Box::new(Framed(messages)));
+fn events(app: &App, messages: Box<dyn Messages>, session: Option<String>) -> Answer {
+    let stop = messages.only_listens().then(|| app.peers.stop_told());
+    let body = Reply::Events(Box::new(Framed { messages, stop }));
     Answer { status: 200, body, tells: session.map(Tells::Session), code: 0 }
 }
 
 /// Messages as server-sent events, one each.
-struct Framed(Box<dyn Messages>);
+struct Framed {
+    messages: Box<dyn Messages>,
+    /// Disconnected when the server stops, which ends what only listens: the end of the server does not wait for it.
+    stop: Option<flume::Receiver<Infallible>>,
+}
+
+impl Framed {
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        let Some(stop) = &self.stop else { return self.messages.next().await };
+        if let Either::Left((message, _)) = select(self.messages.next(), stop.recv_async()).await {
+            return message;
+        }
+        self.messages.stop()
+    }
+}
 
 impl Events for Framed {
     fn write_next<'a>(&'a mut self, out: &'a mut Vec<u8>) -> LocalBoxFuture<'a, bool> {
         async {
-            let Some(message) = self.0.next().await else { return false };
-            out.extend_from_slice(b"event: message\ndata: ");
+            let Some(message) = self.next().await else { return false };
+            if let Some(Mark { id, retry }) = self.messages.mark() {
+                let retry = retry.map(|retry| format!("retry: {}\n", retry.as_millis())).unwrap_or_default();
+                out.extend_from_slice(format!("id: {id}\n{retry}").as_bytes());
+            }
+            // What is nothing but a mark is no message.
+            let name: &[u8] = if message.is_empty() { b"" } else { b"event: message\n" };
+            out.extend_from_slice(name);
+            out.extend_from_slice(b"data: ");
             out.extend_from_slice(&message);
             out.extend_from_slice(b"\n\n");
             true

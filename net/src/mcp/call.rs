@@ -3,20 +3,20 @@
 //! A call that fails is an answer that says so (`isError`), with the reason, the message and the next step: a model can
 //! act on it. Only what is no call at all, as an unknown tool, is an error of the protocol.
 
-use super::engine::{Context, Engine};
+use super::content;
+use super::engine::Engine;
 use super::message::Fault;
+use super::methods::invalid_params;
+use super::offer::Asker;
 use super::progress::Progress;
 use super::session::{Facts, Underway};
-use super::tools::{READ_BYTES_DEFAULT, READ_BYTES_MAX, Row, SANDBOX_ID};
-use super::{Era, content};
+use super::tools::{READ_BYTES_DEFAULT, READ_BYTES_MAX, Row, SANDBOX_ID, Tools};
 use crate::failure::next_step;
 use crate::http::slot::Slot;
 use crate::operation::{Abandoned, Arguments, Asked, COMMON_ERRORS, Carries, Entry, Form, Reply};
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
-use rmcp::model::{
-    CallToolRequestParams, CallToolResult, ContentBlock, ErrorCode, JsonObject, RequestId, RequestParamsMeta,
-};
+use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock, JsonObject, RequestId, RequestParamsMeta};
 use serde_json::{Value, json};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -46,17 +46,15 @@ pub(super) struct Seen {
 
 /// Calls a tool.
 pub(super) async fn call(
-    engine: &Rc<Engine>,
-    context: &Context<'_>,
-    (era, session): (Era, Option<(&Facts, Underway)>),
+    tools: &Tools,
+    Asker { engine, context, era, session }: Asker<'_>,
     id: &RequestId,
     params: CallToolRequestParams,
     seen: &mut Seen,
 ) -> Result<Called, Fault> {
-    let tools = engine.tools(context.profile);
     let Some(row) = tools.find(&params.name) else {
         let name: String = params.name.chars().take(64).collect();
-        return Err(Fault::new(200, ErrorCode::INVALID_PARAMS, format!("no tool is called {name:?}")).of(id));
+        return Err(invalid_params(format!("no tool is called {name:?}")).of(id));
     };
     seen.entry = Some(row.entry);
     let token = params.progress_token();
@@ -84,7 +82,7 @@ pub(super) async fn call(
     let answered = async {
         match invoked.await? {
             Reply::Content(bytes) => content::collect(bytes, read.unwrap_or_default(), base64).await.map(structured),
-            reply => whole(reply),
+            reply => json_of(reply).map(|(text, value)| answer(text, value)),
         }
     };
     let answered = unless_cancelled(underway.as_ref(), answered).await;
@@ -170,7 +168,7 @@ pub(super) async fn remove_own_sandbox(engine: &Rc<Engine>, facts: &Facts) {
 }
 
 /// Calls an operation. Where its client going must not stop it, dropping this future does not.
-async fn invoke(
+pub(super) async fn invoke(
     shard: Shard,
     entry: &'static Entry,
     sandbox: Option<SandboxId>,
@@ -188,7 +186,8 @@ async fn invoke(
     }
 }
 
-async fn unless_cancelled<T>(
+/// Does it, or says that its client has canceled it.
+pub(super) async fn unless_cancelled<T>(
     underway: Option<&Underway>,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
@@ -199,8 +198,8 @@ async fn unless_cancelled<T>(
     }
 }
 
-/// An answer of JSON.
-fn whole(reply: Reply) -> Result<CallToolResult, Error> {
+/// An answer of JSON, as its text and read.
+pub(super) fn json_of(reply: Reply) -> Result<(String, Value), Error> {
     let bytes = match reply {
         Reply::Whole(bytes) => bytes.to_vec(),
         Reply::Pieces(mut pieces) => {
@@ -216,7 +215,7 @@ fn whole(reply: Reply) -> Result<CallToolResult, Error> {
     };
     let value = serde_json::from_slice(&bytes).map_err(|why| unreadable(&why))?;
     let text = String::from_utf8(bytes).map_err(|why| unreadable(&why))?;
-    Ok(answer(text, value))
+    Ok((text, value))
 }
 
 fn unreadable(why: &dyn std::fmt::Display) -> Error {

@@ -2,8 +2,9 @@
 
 use super::call::Seen;
 use super::message::{self, Fault, Incoming};
+use super::offer::{Offer, Set};
 use super::session::{IDLE, Sessions};
-use super::tools::Tools;
+use super::workspace::Workspace;
 use super::{call, legacy, modern};
 use crate::http::slot::Running;
 use crate::operation::{Entry, Profile};
@@ -30,14 +31,14 @@ pub struct Engine {
     running: Rc<Running>,
     sessions: Arc<Sessions>,
     operations: &'static [Entry],
-    sets: [Tools; 3],
+    offers: Vec<Box<dyn Offer>>,
 }
 
 /// What a transport knows of a message's sender.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
-    /// The set of tools that was asked.
-    pub profile: Profile,
+    /// The endpoint that was asked.
+    pub set: Set,
     /// A digest of who sends it.
     pub caller: u64,
     /// The session that it names.
@@ -52,8 +53,34 @@ pub struct Context<'a> {
 
 /// Messages until the last. Dropping it ends what makes them.
 pub trait Messages {
-    /// The next one, without a line break; `None` behind the last. Dropping the future loses nothing.
+    /// The next one, without a line break, or nothing but its mark; `None` behind the last. Dropping the future loses
+    /// nothing.
     fn next(&mut self) -> LocalBoxFuture<'_, Option<Vec<u8>>>;
+
+    /// Names the message that came last, where the client can come back for what follows it.
+    fn mark(&self) -> Option<Mark> {
+        None
+    }
+
+    /// True where nothing is under way that has to come to its end: whoever carries it ends it when the server stops,
+    /// with what [`Messages::stop`] says.
+    fn only_listens(&self) -> bool {
+        false
+    }
+
+    /// What is said last, where it is ended before its end. Nothing follows it.
+    fn stop(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// The name of a message within a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The name.
+    pub id: String,
+    /// How long the client shall wait before it comes back.
+    pub retry: Option<Duration>,
 }
 
 /// What a transport sends back.
@@ -91,9 +118,18 @@ impl Engine {
         sessions: Arc<Sessions>,
         operations: &'static [Entry],
     ) -> Rc<Engine> {
-        let sets =
-            [Profile::Executor, Profile::Developer, Profile::Full].map(|profile| Tools::new(operations, profile));
-        Rc::new(Engine { shard, running, sessions, operations, sets })
+        let profiles = [Profile::Executor, Profile::Developer, Profile::Full];
+        let workspace = |profile| -> Box<dyn Offer> { Box::new(Workspace::new(operations, profile)) };
+        let offers = profiles.into_iter().map(workspace);
+        #[cfg(any(test, feature = "mcp-conformance"))]
+        let offers = offers.chain([Box::new(super::conformance::Fixture) as Box<dyn Offer>]);
+        Rc::new(Engine { shard, running, sessions, operations, offers: offers.collect() })
+    }
+
+    /// The endpoint of this name.
+    pub fn set(&self, name: &str) -> Option<Set> {
+        let at = self.offers.iter().position(|offer| offer.name() == name)?;
+        u8::try_from(at).ok().map(Set)
     }
 
     /// Forgets sessions that idle, with their sandboxes; on one core, until the program ends.
@@ -122,9 +158,19 @@ impl Engine {
         Taken { answer, entry: seen.entry, sandbox: seen.sandbox }
     }
 
+    /// What follows the message of the mark `last`; else what is told to a session's client without being asked, until
+    /// the session ends or this is called again. `None` where it is none of this caller.
+    pub fn follow(&self, session: &str, caller: u64, set: Set, last: Option<&str>) -> Option<Box<dyn Messages>> {
+        let facts = self.sessions.find(session, caller, set)?;
+        if let Some(rest) = last.and_then(|last| self.offer(set).resume(&facts, last)) {
+            return Some(rest);
+        }
+        facts.outbox.listen().map(|listener| -> Box<dyn Messages> { Box::new(listener) })
+    }
+
     /// Ends a session; false where it is none of this caller.
-    pub async fn end(self: &Rc<Engine>, session: &str, caller: u64, profile: Profile) -> bool {
-        let Some(facts) = self.sessions.end(session, caller, profile) else { return false };
+    pub async fn end(self: &Rc<Engine>, session: &str, caller: u64, set: Set) -> bool {
+        let Some(facts) = self.sessions.end(session, caller, set) else { return false };
         call::remove_own_sandbox(self, &facts).await;
         true
     }
@@ -146,7 +192,7 @@ impl Engine {
         context: &Context<'_>,
         seen: &mut Seen,
     ) -> Result<Answer, Fault> {
-        let facts = context.session.and_then(|id| self.sessions.find(id, context.caller, context.profile));
+        let facts = context.session.and_then(|id| self.sessions.find(id, context.caller, context.set));
         if facts.is_none_or(|facts| facts.version != ProtocolVersion::V_2025_03_26) {
             return Err(Fault::invalid("an array of messages is allowed in sessions of version 2025-03-26 only"));
         }
@@ -188,8 +234,9 @@ impl Engine {
         &self.sessions
     }
 
-    pub(super) fn tools(&self, profile: Profile) -> &Tools {
-        &self.sets[profile as usize]
+    /// What an endpoint offers.
+    pub(super) fn offer(&self, set: Set) -> &dyn Offer {
+        self.offers[usize::from(set.0)].as_ref()
     }
 
     pub(super) fn operation(&self, name: &str) -> Option<&'static Entry> {

@@ -3,7 +3,8 @@
 use super::call::Seen;
 use super::engine::{Answer, Context, Engine};
 use super::message::{self, Fault, Incoming, Request, response};
-use super::methods::{self, INSTRUCTIONS, capabilities, one};
+use super::methods::one;
+use super::offer::Asker;
 use super::session::Facts;
 use super::{Era, server_info};
 use rmcp::model::{
@@ -24,7 +25,13 @@ pub(super) async fn take(
 ) -> Result<Answer, Fault> {
     let mut request = match incoming {
         Incoming::Request(request) => request,
-        Incoming::Response => return Ok(Answer::Nothing),
+        Incoming::Response { id, answer } => {
+            // What nobody asked for, or in no session, is nobody's fault.
+            if let (Some(id), Ok((_, facts))) = (id, session(engine, context)) {
+                engine.offer(context.set).answered(&facts, &id, answer);
+            }
+            return Ok(Answer::Nothing);
+        }
         Incoming::Notification { method, params } => return told(engine, context, &method, params),
     };
     if request.method == "initialize" {
@@ -32,19 +39,18 @@ pub(super) async fn take(
     }
     let id = request.id.clone();
     let (session, facts) = session(engine, context).map_err(|fault| fault.of(&id))?;
-    let nothing = |request: &Request| Ok(one(response(&request.id, EmptyObject {})));
-    match request.method.as_str() {
-        "ping" => return nothing(&request),
-        // Nothing is ever logged to a client, so every level is kept.
-        "logging/setLevel" => return nothing(&request),
-        _ => {}
+    let nothing = || Ok(one(response(&id, EmptyObject {})));
+    if request.method == "ping" {
+        return nothing();
     }
     let Some(underway) = engine.sessions().start(session, &id) else {
         return Err(Fault::invalid("a request of this id is under way, or too many are").of(&id));
     };
-    let asked = (Era::Legacy, Some((&facts, underway)));
-    match methods::answer(engine, context, asked, &mut request, seen).await {
+    let asker = Asker { engine, context, era: Era::Legacy, session: Some((&facts, underway)) };
+    match engine.offer(context.set).answer(asker, &mut request, seen).await {
         Some(answer) => answer,
+        // Where nothing is ever logged to a client, every level is kept.
+        None if request.method == "logging/setLevel" => nothing(),
         None => Err(Fault::new(200, ErrorCode::METHOD_NOT_FOUND, "no such method").of(&id)),
     }
 }
@@ -70,18 +76,23 @@ fn initialize(engine: &Rc<Engine>, context: &Context<'_>, request: &mut Request)
     let version = version.unwrap_or(ProtocolVersion::LATEST_WITH_INITIALIZE);
     let facts = Facts {
         version: version.clone(),
-        profile: context.profile,
+        set: context.set,
         caller: context.caller,
         auto_sandbox: context.auto_sandbox,
         sandbox: Arc::default(),
+        outbox: engine.sessions().outbox(),
+        subscribed: Arc::default(),
+        #[cfg(any(test, feature = "mcp-conformance"))]
+        peer: super::conformance::Peer::new(&params.capabilities),
     };
     let Some(session) = engine.sessions().begin(facts) else {
         return Err(Fault::new(503, ErrorCode::INTERNAL_ERROR, "too many sessions; try again").of(&request.id));
     };
-    let result = InitializeResult::new(capabilities())
+    let offer = engine.offer(context.set);
+    let result = InitializeResult::new(offer.capabilities())
         .with_protocol_version(version)
         .with_server_info(server_info())
-        .with_instructions(INSTRUCTIONS);
+        .with_instructions(offer.instructions());
     Ok(Answer::Message { status: 200, bytes: response(&request.id, result), session: Some(session) })
 }
 
@@ -90,7 +101,7 @@ fn session<'a>(engine: &Rc<Engine>, context: &Context<'a>) -> Result<(&'a str, F
     let Some(id) = context.session else {
         return Err(Fault::invalid("Mcp-Session-Id is missing: begin with `initialize`"));
     };
-    let Some(facts) = engine.sessions().find(id, context.caller, context.profile) else {
+    let Some(facts) = engine.sessions().find(id, context.caller, context.set) else {
         return Err(Fault::new(404, ErrorCode::INVALID_REQUEST, "no such session: begin with `initialize`"));
     };
     let mut versions = context.head.into_iter().flat_map(|head| head.get_all(VERSION_HEADER));

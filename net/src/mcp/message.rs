@@ -25,8 +25,13 @@ pub(super) enum Incoming {
         /// An object, or nothing.
         params: Value,
     },
-    /// An answer to something that was never asked.
-    Response,
+    /// An answer to something that was asked of the client, or never.
+    Response {
+        /// Of what it answers.
+        id: Option<RequestId>,
+        /// Its `result` or `error`.
+        answer: Value,
+    },
 }
 
 /// What a client asks.
@@ -61,6 +66,11 @@ impl Fault {
         self
     }
 
+    pub(super) fn because(mut self, why: &str) -> Fault {
+        self.error.message = format!("{}: {why}", self.error.message).into();
+        self
+    }
+
     pub(super) fn write(self) -> Vec<u8> {
         written(&JsonRpcError::new(self.id, self.error))
     }
@@ -90,7 +100,9 @@ pub(super) fn read(message: Value) -> Result<Incoming, Fault> {
     }
     let method = match message.remove("method") {
         Some(Value::String(method)) => method,
-        None if message.contains_key("result") || message.contains_key("error") => return Ok(Incoming::Response),
+        None if message.contains_key("result") || message.contains_key("error") => {
+            return Ok(Incoming::Response { id, answer: Value::Object(message) });
+        }
         _ => return Err(refuse("`method` must be a text")),
     };
     let params = message.remove("params").unwrap_or(Value::Null);
@@ -165,6 +177,6 @@ mod tests {
         let read = |value| read(value).unwrap();
         assert!(matches!(read(json!({"jsonrpc": "2.0", "id": 0, "method": "a"})), Incoming::Request(_)));
         assert!(matches!(read(json!({"jsonrpc": "2.0", "method": "a"})), Incoming::Notification { .. }));
-        assert!(matches!(read(json!({"jsonrpc": "2.0", "id": 3, "result": {}})), Incoming::Response));
+        assert!(matches!(read(json!({"jsonrpc": "2.0", "id": 3, "result": {}})), Incoming::Response { .. }));
     }
 }

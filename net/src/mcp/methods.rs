@@ -1,109 +1,74 @@
-//! What can be asked in either era? Tools; of resources, prompts and completion, what there is of them.
-//!
-//! `None` is a method that nobody knows: each era has its own word for that.
+//! How do answers look that have the same form in every endpoint: lists in pages, and what is not there?
 
-use super::call::{self, Called, Seen};
-use super::engine::{Answer, Context, Engine};
-use super::message::{self, Fault, Request, response};
-use super::modern::no_resource;
-use super::session::{Facts, Underway};
-use super::{Era, call::failed};
-use rmcp::model::{
-    CallToolRequestParams, ErrorCode, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
-    ListToolsResult, PaginatedRequestParams, PromptsCapability, ReadResourceRequestParams, ResourcesCapability,
-    ServerCapabilities, ToolsCapability,
-};
-use std::rc::Rc;
-use workspace_core::{Error, Reason};
+use super::Era;
+use super::engine::Answer;
+use super::message::{self, Fault, Request};
+use rmcp::model::{ErrorCode, ErrorData, PaginatedRequestParams, RequestId};
+use serde_json::json;
 
-/// What this server can do.
-pub(super) fn capabilities() -> ServerCapabilities {
-    let mut capabilities = ServerCapabilities::default();
-    capabilities.tools = Some(ToolsCapability::default());
-    capabilities.resources = Some(ResourcesCapability::default());
-    capabilities.prompts = Some(PromptsCapability::default());
-    capabilities
-}
+/// Of a URI, in an error.
+const SHOWN_BYTES_MAX: usize = 1024;
 
-/// What a model should know before it calls a tool.
-pub(super) const INSTRUCTIONS: &str = "Isolated Linux sandboxes: run commands and work with files in them. Every tool \
-    that works in a sandbox takes its id as `sandbox_id`. Files live in /workspace. Commands are executed without a \
-    shell unless you run one. There is no network inside.";
-
-/// Answers a request, where its method is known.
-pub(super) async fn answer(
-    engine: &Rc<Engine>,
-    context: &Context<'_>,
-    (era, session): (Era, Option<(&Facts, Underway)>),
-    request: &mut Request,
-    seen: &mut Seen,
-) -> Option<Result<Answer, Fault>> {
-    macro_rules! list {
-        ($list:ident, $items:expr) => {{
-            let page: Result<PaginatedRequestParams, Fault> = message::params(request);
-            match page.and_then(|page| first_page(page, request)) {
-                Ok(()) => {
-                    let mut list = $list::with_all_items($items);
+/// Answers a list that may be kept, or one that is another one soon: `list!(era, request, ListToolsResult, page)`, where
+/// `page` takes a cursor and gives items and the next cursor.
+macro_rules! list {
+    ($era:expr, $request:expr, $list:ident, $page:expr) => {
+        list!($era, $request, $list, $page, $era.caching())
+    };
+    ($era:expr, $request:expr, $list:ident, $page:expr, $caching:expr) => {{
+        let (era, request): (Era, &mut Request) = ($era, $request);
+        match methods::cursor(request) {
+            Ok(cursor) => match $page(cursor).await {
+                Ok((items, next)) => {
+                    let mut list = $list::with_all_items(items);
+                    list.next_cursor = next;
                     list.result_type = era.result_type();
                     list.meta = era.meta();
-                    (list.ttl_ms, list.cache_scope) = era.caching();
-                    Ok(one(response(&request.id, list)))
+                    (list.ttl_ms, list.cache_scope) = $caching;
+                    Ok(methods::one(message::response(&request.id, list)))
                 }
-                Err(fault) => Err(fault),
-            }
-        }};
-    }
-    Some(match request.method.as_str() {
-        "tools/list" => list!(ListToolsResult, engine.tools(context.profile).listed()),
-        "resources/list" => list!(ListResourcesResult, Vec::new()),
-        "resources/templates/list" => list!(ListResourceTemplatesResult, Vec::new()),
-        "prompts/list" => list!(ListPromptsResult, Vec::new()),
-        "tools/call" => match message::params::<CallToolRequestParams>(request) {
-            Ok(params) => call(engine, context, (era, session), request, params, seen).await,
+                Err(fault) => Err(Fault::of(fault, &request.id)),
+            },
             Err(fault) => Err(fault),
-        },
-        "resources/read" => {
-            let read: Result<ReadResourceRequestParams, Fault> = message::params(request);
-            read.and_then(|read| Err(no_resource(era, &request.id, &read.uri)))
         }
-        "prompts/get" => Err(Fault::new(200, ErrorCode::INVALID_PARAMS, "no such prompt").of(&request.id)),
-        _ => return None,
-    })
+    }};
+}
+pub(super) use list;
+
+/// Where the page that is asked for begins; `None`: it is the first.
+pub(super) fn cursor(request: &mut Request) -> Result<Option<String>, Fault> {
+    let page: PaginatedRequestParams = message::params(request)?;
+    Ok(page.cursor)
 }
 
-async fn call(
-    engine: &Rc<Engine>,
-    context: &Context<'_>,
-    (era, session): (Era, Option<(&Facts, Underway)>),
-    request: &Request,
-    params: CallToolRequestParams,
-    seen: &mut Seen,
-) -> Result<Answer, Fault> {
-    if params.input_responses.is_some() || params.request_state.is_some() {
-        let error =
-            Error::new(Reason::InvalidRequest, "no tool of this server asks for input; call it without answers");
-        return Ok(done(era, request, failed(&error)));
-    }
-    match call::call(engine, context, (era, session), &request.id, params, seen).await? {
-        Called::Done(result) => Ok(done(era, request, result)),
-        Called::Goes(progress) => Ok(Answer::Stream(Box::new(progress))),
-    }
+/// The page of a list that fits on its first one, so that no cursor was ever given.
+pub(super) async fn only_page<T>(items: Vec<T>, cursor: Option<String>) -> Result<(Vec<T>, Option<String>), Fault> {
+    if cursor.is_some() { Err(bad_cursor()) } else { Ok((items, None)) }
 }
 
-fn done(era: Era, request: &Request, mut result: rmcp::model::CallToolResult) -> Answer {
-    era.mark(&mut result);
-    one(response(&request.id, result))
+/// A cursor that no page had.
+pub(super) fn bad_cursor() -> Fault {
+    invalid_params("`cursor` is not one that this server gave; list again without it")
 }
 
-/// Every list fits on its first page, so that no cursor was ever given.
-fn first_page(page: PaginatedRequestParams, request: &Request) -> Result<(), Fault> {
-    match page.cursor {
-        None => Ok(()),
-        Some(_) => {
-            let code = rmcp::model::ErrorCode::INVALID_PARAMS;
-            Err(Fault::new(200, code, "`cursor` is not one that this server gave").of(&request.id))
-        }
-    }
+/// What is wrong with what a known method was given.
+pub(super) fn invalid_params(message: impl Into<String>) -> Fault {
+    Fault::new(200, ErrorCode::INVALID_PARAMS, message)
+}
+
+/// What is not there: each era has its own code for a resource.
+pub(super) fn no_resource(era: Era, id: &RequestId, uri: &str) -> Fault {
+    let code = match era {
+        Era::Legacy => ErrorCode::RESOURCE_NOT_FOUND,
+        Era::Modern => ErrorCode::INVALID_PARAMS,
+    };
+    let error = ErrorData::new(code, "no such resource", Some(json!({"uri": cut_uri(uri)})));
+    Fault { status: 200, id: Some(id.clone()), error }
+}
+
+/// What an error shows of a URI.
+pub(super) fn cut_uri(uri: &str) -> &str {
+    &uri[..uri.floor_char_boundary(SHOWN_BYTES_MAX)]
 }
 
 /// An answer of one message.

@@ -1,30 +1,44 @@
 //! The Model Context Protocol: what a model's host may ask, in both eras, over any transport.
 //!
 //! ```text
-//!  bytes ─► message ─► engine ─┬─► legacy  (a session: initialize … ─► 2025-11-25) ─┬─► methods ─► call ─► the operation
-//!                              └─► modern  (each request for itself: 2026-07-28)   ─┘      │        └─► progress
-//!  answer: nothing · one message · messages until the last                               tools: THE list, filtered
+//!  bytes ─► message ─► engine ─┬─► legacy  (a session: initialize … ─► 2025-11-25) ─┬─► offer ─► call ─► the operation
+//!                              └─► modern  (each request for itself: 2026-07-28)   ─┘   │         └─► progress
+//!  answer: nothing · one message · messages until the last     workspace: tools, resources, completion, subscription
 //! ```
 //! The era is chosen for each request: what names its version in `_meta` is modern. A transport (`http/mcp.rs`) hands in
 //! one message with what it knows of its sender and carries the answer back; it knows no method.
 //! Must not know: sockets, how a stream is framed.
 
 mod call;
+mod completion;
+#[cfg(any(test, feature = "mcp-conformance"))]
+mod conformance;
 mod content;
 mod engine;
 mod legacy;
 mod message;
 mod methods;
 mod modern;
+mod offer;
+mod outbox;
 mod progress;
+mod resources;
 mod session;
+mod subscription;
 mod tools;
+mod uri;
+mod watching;
+mod workspace;
 
-pub use engine::{Answer, Context, Engine, Messages, Taken};
+pub use engine::{Answer, Context, Engine, Mark, Messages, Taken};
+pub use offer::Set;
 pub use session::Sessions;
 
 use rmcp::model::{CacheScope, CallToolResult, Implementation, MetaObject, ProtocolVersion, ResultType};
 use serde_json::Value;
+
+#[cfg(all(feature = "mcp-conformance", not(debug_assertions)))]
+compile_error!("the fixtures of the MCP suite are for its test: no release has the feature mcp-conformance");
 
 /// Of one message: what `file_write` takes, and what stands around it.
 pub const MESSAGE_BYTES_MAX: usize = 9 << 20;
@@ -62,11 +76,20 @@ impl Era {
         })
     }
 
-    /// How long, and by whom, a list may be kept.
+    /// How long, and by whom, an answer may be kept that changes with the server alone.
     fn caching(self) -> (Option<u64>, Option<CacheScope>) {
+        self.keeping(LIST_TTL_MS)
+    }
+
+    /// The same of an answer that may be another one at any time.
+    fn no_caching(self) -> (Option<u64>, Option<CacheScope>) {
+        self.keeping(0)
+    }
+
+    fn keeping(self, ttl_ms: u64) -> (Option<u64>, Option<CacheScope>) {
         match self {
             Era::Legacy => (None, None),
-            Era::Modern => (Some(LIST_TTL_MS), Some(CacheScope::Private)),
+            Era::Modern => (Some(ttl_ms), Some(CacheScope::Private)),
         }
     }
 }

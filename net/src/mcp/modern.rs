@@ -6,18 +6,18 @@
 use super::call::Seen;
 use super::engine::{Answer, Context, Engine, Messages};
 use super::message::{self, Fault, Incoming, Request, notification, response};
-use super::methods::{self, INSTRUCTIONS, capabilities, one};
-use super::tools::{SANDBOX_HEADER, SANDBOX_ID};
+use super::methods::one;
+use super::offer::{Asker, Offer};
 use super::{Era, LIST_TTL_MS, server_info, versions};
 use crate::wire::base64;
 use futures_util::FutureExt;
-use futures_util::future::{LocalBoxFuture, pending};
+use futures_util::future::LocalBoxFuture;
 use http::HeaderMap;
 use rmcp::model::{
-    CacheScope, DiscoverResult, ErrorCode, ErrorData, NotificationMetaObject, ProtocolVersion, RequestId,
-    RequestMetaObject, SubscriptionsAcknowledgedNotificationParams, SubscriptionsListenRequestParams,
+    CacheScope, DiscoverResult, ErrorCode, ErrorData, NotificationMetaObject, ProtocolVersion, RequestMetaObject,
+    SubscriptionsAcknowledgedNotificationParams, SubscriptionsListenRequestParams,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::rc::Rc;
 
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -44,11 +44,12 @@ pub(super) async fn take(
     let id = request.id.clone();
     check(engine, &request, context).map_err(|fault| fault.of(&id))?;
     match request.method.as_str() {
-        "server/discover" => return Ok(one(response(&id, discovered()))),
-        "subscriptions/listen" => return listen(context, &mut request),
+        "server/discover" => return Ok(one(response(&id, discovered(engine.offer(context.set))))),
+        "subscriptions/listen" => return listen(engine, context, &mut request).await,
         _ => {}
     }
-    match methods::answer(engine, context, (Era::Modern, None), &mut request, seen).await {
+    let asker = Asker { engine, context, era: Era::Modern, session: None };
+    match engine.offer(context.set).answer(asker, &mut request, seen).await {
         Some(answer) => answer,
         None => Err(Fault::new(404, ErrorCode::METHOD_NOT_FOUND, "no such method").of(&id)),
     }
@@ -80,12 +81,12 @@ fn check(engine: &Rc<Engine>, request: &Request, context: &Context<'_>) -> Resul
         _ => return Ok(()),
     };
     agree(head, NAME_HEADER, name)?;
-    let row = name.filter(|_| request.method == "tools/call").and_then(|name| engine.tools(context.profile).find(name));
-    match row {
-        Some(row) if row.in_sandbox => {
-            agree(head, SANDBOX_HEADER, request.params["arguments"].get(SANDBOX_ID).and_then(Value::as_str))
+    let tool = name.filter(|_| request.method == "tools/call");
+    match tool.and_then(|tool| engine.offer(context.set).repeated(tool)) {
+        Some((header, argument)) => {
+            agree(head, header, request.params["arguments"].get(argument).and_then(Value::as_str))
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -119,51 +120,53 @@ fn newest_first() -> Vec<ProtocolVersion> {
     versions
 }
 
-fn discovered() -> DiscoverResult {
-    let mut result = DiscoverResult::new(newest_first(), capabilities())
+fn discovered(offer: &dyn Offer) -> DiscoverResult {
+    let mut result = DiscoverResult::new(newest_first(), offer.capabilities())
         .with_server_info(server_info())
         .with_ttl_ms(LIST_TTL_MS)
         .with_cache_scope(CacheScope::Public);
-    result.instructions = Some(INSTRUCTIONS.to_owned());
+    result.instructions = Some(offer.instructions().to_owned());
     result
 }
 
-fn listen(context: &Context<'_>, request: &mut Request) -> Result<Answer, Fault> {
+async fn listen(engine: &Rc<Engine>, context: &Context<'_>, request: &mut Request) -> Result<Answer, Fault> {
     let params: SubscriptionsListenRequestParams = message::params(request)?;
     if !context.streams {
         return Err(Fault::new(406, ErrorCode::INVALID_REQUEST, "this answer is a stream: accept text/event-stream")
             .of(&request.id));
     }
-    let accepted = params.notifications.supported_by(&capabilities());
+    let offer = engine.offer(context.set);
+    let wanted = params.notifications.supported_by(&offer.capabilities());
+    let asker = Asker { engine, context, era: Era::Modern, session: None };
+    let (accepted, told) = offer.listen(asker, &request.id, wanted).await?;
     let mut meta = NotificationMetaObject::new();
     meta.set_subscription_id(request.id.clone());
-    let told = SubscriptionsAcknowledgedNotificationParams::new(accepted).with_meta(meta);
-    let first = notification("notifications/subscriptions/acknowledged", told);
-    Ok(Answer::Stream(Box::new(Subscription { first: Some(first) })))
+    let params = SubscriptionsAcknowledgedNotificationParams::new(accepted).with_meta(meta);
+    let first = notification("notifications/subscriptions/acknowledged", params);
+    Ok(Answer::Stream(Box::new(Subscription { first: Some(first), told })))
 }
 
 /// What is told of changes, until the client has heard enough.
 struct Subscription {
     first: Option<Vec<u8>>,
+    told: Box<dyn Messages>,
 }
 
 impl Messages for Subscription {
     fn next(&mut self) -> LocalBoxFuture<'_, Option<Vec<u8>>> {
         match self.first.take() {
             Some(first) => async { Some(first) }.boxed_local(),
-            None => pending().boxed_local(),
+            None => self.told.next(),
         }
     }
-}
 
-/// What is not there: each era has its own code for a resource.
-pub(super) fn no_resource(era: Era, id: &RequestId, uri: &str) -> Fault {
-    let code = match era {
-        Era::Legacy => ErrorCode::RESOURCE_NOT_FOUND,
-        Era::Modern => ErrorCode::INVALID_PARAMS,
-    };
-    let error = ErrorData::new(code, "no such resource", Some(json!({"uri": uri})));
-    Fault { status: 200, id: Some(id.clone()), error }
+    fn only_listens(&self) -> bool {
+        self.told.only_listens()
+    }
+
+    fn stop(&mut self) -> Option<Vec<u8>> {
+        self.told.stop()
+    }
 }
 
 #[cfg(test)]

@@ -4,11 +4,14 @@
 //! look-up and never across a wait. A session grants nothing: every request shows its key again, and a session is found
 //! only by the caller who made it. Ends by DELETE, after [`IDLE`], or when [`SESSIONS_MAX`] are there and it idles.
 
-use crate::operation::Profile;
+use super::offer::Set;
+use super::outbox::Outbox;
+use super::subscription::Subscribed;
 use futures_util::lock::Mutex as Turns;
 use rmcp::model::{ProtocolVersion, RequestId};
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use workspace_core::SandboxId;
@@ -24,7 +27,11 @@ const LOOKED_AT_MAX: usize = 64;
 
 /// The sessions of all cores.
 #[derive(Debug, Default)]
-pub struct Sessions(Mutex<HashMap<String, Session>>);
+pub struct Sessions {
+    table: Mutex<HashMap<String, Session>>,
+    /// Of all messages that wait for their clients.
+    waiting_bytes: Arc<AtomicUsize>,
+}
 
 #[derive(Debug)]
 struct Session {
@@ -33,17 +40,37 @@ struct Session {
     running: HashMap<RequestId, flume::Sender<()>>,
 }
 
+impl Session {
+    /// Nothing is under way, and nobody listens.
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && !self.facts.outbox.is_heard()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.facts.outbox.end();
+    }
+}
+
 /// What a request must know of its session.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub(super) version: ProtocolVersion,
-    pub(super) profile: Profile,
+    pub(super) set: Set,
     /// A digest of who made it.
     pub(super) caller: u64,
     /// It wants a sandbox of its own where no other is named.
     pub(super) auto_sandbox: bool,
     /// That sandbox. Whoever makes it holds the lock, so that it is made once.
     pub(super) sandbox: Arc<Turns<Option<SandboxId>>>,
+    /// What its client is told without asking.
+    pub(super) outbox: Arc<Outbox>,
+    /// The resources that it is told of.
+    pub(super) subscribed: Arc<Subscribed>,
+    /// What the suite's fixtures know of their client.
+    #[cfg(any(test, feature = "mcp-conformance"))]
+    pub(super) peer: Arc<super::conformance::Peer>,
 }
 
 /// A request that is under way. Dropping it forgets it.
@@ -75,7 +102,12 @@ impl Drop for Underway {
 
 impl Sessions {
     fn table(&self) -> std::sync::MutexGuard<'_, HashMap<String, Session>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the messages to a session's client.
+    pub(super) fn outbox(&self) -> Arc<Outbox> {
+        Outbox::new(self.waiting_bytes.clone())
     }
 
     /// Begins one and gives its id; `None` where all of too many are busy, or the system has no randomness.
@@ -91,7 +123,7 @@ impl Sessions {
         });
         let mut table = self.table();
         if table.len() >= SESSIONS_MAX {
-            let idle = table.iter().take(LOOKED_AT_MAX).filter(|(_, s)| s.running.is_empty() && !s.facts.auto_sandbox);
+            let idle = table.iter().take(LOOKED_AT_MAX).filter(|(_, s)| s.is_idle() && !s.facts.auto_sandbox);
             let oldest = idle.min_by_key(|(_, session)| session.used).map(|(id, _)| id.clone())?;
             table.remove(&oldest);
         }
@@ -100,9 +132,9 @@ impl Sessions {
     }
 
     /// The session of this id, of this caller and set.
-    pub(super) fn find(&self, id: &str, caller: u64, profile: Profile) -> Option<Facts> {
+    pub(super) fn find(&self, id: &str, caller: u64, set: Set) -> Option<Facts> {
         let mut table = self.table();
-        let session = table.get_mut(id).filter(|s| s.facts.caller == caller && s.facts.profile == profile)?;
+        let session = table.get_mut(id).filter(|s| s.facts.caller == caller && s.facts.set == set)?;
         session.used = Instant::now();
         Some(session.facts.clone())
     }
@@ -127,32 +159,36 @@ impl Sessions {
     }
 
     /// Ends a session; gives its facts, whose sandbox the caller must remove.
-    pub(super) fn end(&self, id: &str, caller: u64, profile: Profile) -> Option<Facts> {
+    pub(super) fn end(&self, id: &str, caller: u64, set: Set) -> Option<Facts> {
         let mut table = self.table();
-        table.get(id).filter(|s| s.facts.caller == caller && s.facts.profile == profile)?;
-        table.remove(id).map(|session| session.facts)
+        table.get(id).filter(|s| s.facts.caller == caller && s.facts.set == set)?;
+        table.remove(id).map(|session| session.facts.clone())
     }
 
     /// Ends those that idle since `idle`; gives their facts.
     pub(super) fn end_idle(&self, idle: Duration) -> Vec<Facts> {
         let mut table = self.table();
-        let is_idle = |_: &String, s: &mut Session| s.running.is_empty() && s.used.elapsed() >= idle;
-        table.extract_if(is_idle).map(|(_, session)| session.facts).collect()
+        let is_idle = |_: &String, s: &mut Session| s.is_idle() && s.used.elapsed() >= idle;
+        table.extract_if(is_idle).map(|(_, session)| session.facts.clone()).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+
+    const FULL: Set = Set(2);
 
     fn facts(caller: u64) -> Facts {
         Facts {
             version: ProtocolVersion::V_2025_11_25,
-            profile: Profile::Full,
+            set: FULL,
             caller,
             auto_sandbox: false,
             sandbox: Arc::default(),
+            outbox: Outbox::new(Arc::default()),
+            subscribed: Arc::default(),
+            peer: crate::mcp::conformance::Peer::new(&Default::default()),
         }
     }
 
@@ -160,10 +196,10 @@ mod tests {
     fn a_session_is_its_makers() {
         let sessions = Sessions::default();
         let id = sessions.begin(facts(1)).unwrap();
-        assert!(id.len() == 32 && sessions.find(&id, 1, Profile::Full).is_some());
-        assert!(sessions.find(&id, 2, Profile::Full).is_none() && sessions.find(&id, 1, Profile::Executor).is_none());
-        assert!(sessions.end(&id, 2, Profile::Full).is_none() && sessions.end(&id, 1, Profile::Full).is_some());
-        assert!(sessions.find(&id, 1, Profile::Full).is_none());
+        assert!(id.len() == 32 && sessions.find(&id, 1, FULL).is_some());
+        assert!(sessions.find(&id, 2, FULL).is_none() && sessions.find(&id, 1, Set(0)).is_none());
+        assert!(sessions.end(&id, 2, FULL).is_none() && sessions.end(&id, 1, FULL).is_some());
+        assert!(sessions.find(&id, 1, FULL).is_none());
     }
 
     #[test]
@@ -175,7 +211,7 @@ mod tests {
             sessions.begin(facts(2)).unwrap();
         }
         assert_eq!(sessions.table().len(), SESSIONS_MAX);
-        assert!(sessions.find(&busy, 1, Profile::Full).is_some());
+        assert!(sessions.find(&busy, 1, FULL).is_some());
         assert_eq!(sessions.end_idle(Duration::ZERO).len(), SESSIONS_MAX - 1);
     }
 

@@ -16,7 +16,24 @@ async function use(Client, Transport, options) {
   await client.close();
 }
 
-if (name === "sdk") {
+if (name === "resources") {
+  const { Client } = await load("@modelcontextprotocol/sdk/client/index.js");
+  const { StreamableHTTPClientTransport } = await load("@modelcontextprotocol/sdk/client/streamableHttp.js");
+  const { ResourceUpdatedNotificationSchema } = await load("@modelcontextprotocol/sdk/types.js");
+  const client = new Client({ name: "test", version: "1" });
+  const heard = new Promise((told) => {
+    client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) => told(params.uri));
+  });
+  await client.connect(new StreamableHTTPClientTransport(new URL(`${base}/mcp/full`)));
+  const { resources } = await client.listResources();
+  const uri = `${resources[0].uri}note`;
+  await client.subscribeResource({ uri });
+  await client.callTool({ name: "file_write", arguments: { sandbox_id: sandbox, path: "note", content: "by node" } });
+  const told = await heard;
+  const { contents } = await client.readResource({ uri });
+  console.log(told === uri, contents[0].text);
+  await client.close();
+} else if (name === "sdk") {
   const { Client } = await load("@modelcontextprotocol/sdk/client/index.js");
   const { StreamableHTTPClientTransport } = await load("@modelcontextprotocol/sdk/client/streamableHttp.js");
   await use(Client, StreamableHTTPClientTransport);

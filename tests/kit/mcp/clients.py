@@ -59,4 +59,53 @@ async def agents():
         print("Hello, World!" in (await server.call_tool("process_run", HELLO)).content[0].text)
 
 
+async def resources1():
+    from mcp import ClientSession, types
+    from mcp.client.streamable_http import streamablehttp_client
+    from pydantic import AnyUrl
+
+    told = asyncio.Queue()
+
+    async def hear(message):
+        if isinstance(message, types.ServerNotification) and isinstance(
+            message.root, types.ResourceUpdatedNotification
+        ):
+            told.put_nowait(str(message.root.params.uri))
+
+    async with streamablehttp_client(f"{base}/mcp/full") as (read, write, _):
+        async with ClientSession(read, write, message_handler=hear) as session:
+            began = await session.initialize()
+            assert began.capabilities.resources.subscribe and began.capabilities.completions is not None
+            root = (await session.list_resources()).resources[0].uri
+            template = (await session.list_resource_templates()).resourceTemplates[0].uriTemplate
+            reference = types.ResourceTemplateReference(type="ref/resource", uri=template)
+            known = {"sandbox_id": sandbox}
+            path = (await session.complete(reference, {"name": "path", "value": "no"}, known)).completion.values[0]
+            note = AnyUrl(template.replace("{sandbox_id}", sandbox).replace("{+path}", path))
+            await session.subscribe_resource(note)
+            await session.call_tool("file_write", {"sandbox_id": sandbox, "path": path, "content": "written"})
+            heard = await asyncio.wait_for(told.get(), 20)
+            await session.unsubscribe_resource(note)
+            text = (await session.read_resource(note)).contents[0].text
+            print(str(root) == f"workspace://{sandbox}/", path, heard == str(note), text)
+
+
+async def resources2():
+    from mcp import Client
+    from mcp.types import ResourceTemplateReference
+
+    async with Client(f"{base}/mcp/full") as client:
+        root = (await client.list_resources()).resources[0].uri
+        template = (await client.list_resource_templates()).resource_templates[0].uri_template
+        reference = ResourceTemplateReference(type="ref/resource", uri=template)
+        known = {"sandbox_id": sandbox}
+        path = (await client.complete(reference, {"name": "path", "value": "no"}, known)).completion.values[0]
+        note = template.replace("{sandbox_id}", sandbox).replace("{+path}", path)
+        async with client.listen(resource_subscriptions=[note]) as subscription:
+            await client.call_tool("file_write", {"sandbox_id": sandbox, "path": path, "content": "again"})
+            event = await asyncio.wait_for(anext(aiter(subscription)), 20)
+        text = (await client.read_resource(note)).contents[0].text
+        print(client.protocol_version, root == f"workspace://{sandbox}/", path, event.uri == note, text)
+
+
 asyncio.run(globals()[name]())
