@@ -18,6 +18,8 @@ pub(crate) struct Connection {
     stream: TcpStream,
     host: String,
     key: Option<String>,
+    /// More fields of each request.
+    fields: String,
     buffer: Vec<u8>,
 }
 
@@ -55,13 +57,19 @@ impl Connection {
             stream,
             host: address.to_owned(),
             key: key.map(str::to_owned),
+            fields: String::new(),
             buffer: Vec::with_capacity(8192),
         })
     }
 
+    /// Sends these fields with each request from here on, each with its line's end.
+    pub(crate) fn with_fields(&mut self, fields: String) {
+        self.fields = fields;
+    }
+
     /// Sends one request and waits for its answer.
     pub(crate) fn ask(&mut self, method: &str, path: &str, body: &str) -> Result<Answer, Failure> {
-        let request = request(method, path, &self.host, self.key.as_deref(), body);
+        let request = request_with(method, path, &self.host, self.key.as_deref(), &self.fields, body);
         let what = || format!("{method} {path}");
         self.stream.write_all(&request).map_err(|error| Failure::io(what(), &error))?;
         let deadline = Instant::now() + Duration::from_millis(ANSWER_MS_MAX);
@@ -92,9 +100,20 @@ impl Connection {
     }
 }
 
+impl Answer {
+    /// The value of a field; `name` in lower case.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        field(&self.head, name.as_bytes())
+    }
+}
+
 /// The bytes of a request.
 pub(crate) fn request(method: &str, path: &str, host: &str, key: Option<&str>, body: &str) -> Vec<u8> {
-    let mut bytes = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n").into_bytes();
+    request_with(method, path, host, key, "", body)
+}
+
+fn request_with(method: &str, path: &str, host: &str, key: Option<&str>, fields: &str, body: &str) -> Vec<u8> {
+    let mut bytes = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}").into_bytes();
     if let Some(key) = key {
         bytes.extend_from_slice(format!("Authorization: Bearer {key}\r\n").as_bytes());
     }

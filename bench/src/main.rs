@@ -1,6 +1,6 @@
 //! Which question is asked, of which server, and what happens when it cannot be answered?
 //!
-//! Each question is a file: `create burst run stream terminal get density churn`. Every one measures the server beside a floor in the same run and gives
+//! Each question is a file: `create burst run mcp stream terminal get density churn`. Every one measures the server beside a floor in the same run and gives
 //! rows; `compare` prints them. Nothing here is a test, and no test uses a time from here.
 
 mod api;
@@ -22,6 +22,7 @@ mod get;
 mod kernel;
 mod load;
 mod machine;
+mod mcp;
 mod options;
 mod process;
 mod run;
@@ -113,6 +114,7 @@ fn answer(question: Question, options: &Options) -> Result<Vec<Row>, Failure> {
         Question::Get => get::ask(&bench),
         Question::Density => density::ask(&bench),
         Question::Churn => churn::ask(&bench),
+        Question::Mcp => mcp::ask(&bench),
     };
     let ended = server.end();
     let rows = rows?;

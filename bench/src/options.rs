@@ -24,12 +24,15 @@ pub(crate) enum Question {
     Density,
     /// Does anything grow?
     Churn,
+    /// What does MCP cost?
+    Mcp,
 }
 
 impl Question {
-    const ALL: [Question; 8] = [
+    const ALL: [Question; 9] = [
         Question::Create,
         Question::Run,
+        Question::Mcp,
         Question::Stream,
         Question::Terminal,
         Question::Get,
@@ -49,6 +52,7 @@ impl Question {
             Question::Get => "get",
             Question::Density => "density",
             Question::Churn => "churn",
+            Question::Mcp => "mcp",
         }
     }
 }
@@ -81,6 +85,8 @@ pub(crate) struct Options {
     pub(crate) rounds: u64,
     /// Commands at once.
     pub(crate) at_once: u64,
+    /// MCP sessions at once.
+    pub(crate) sessions: u64,
     /// Lines of `seq` that `stream` and `terminal` carry.
     pub(crate) lines: u64,
     /// Keep-alive connections of `get`.
@@ -120,14 +126,15 @@ const fn count(
     Count { name, what, full, quick, max, place }
 }
 
-const COUNTS: [Count; 13] = [
-    count("--samples", "create, run, terminal: measurements one by one", [200, 10, 100_000], |to| &mut to.samples),
-    count("--gap-ms", "create, run, terminal: rest before each of them", [20, 5, 10_000], |to| &mut to.gap_ms),
+const COUNTS: [Count; 14] = [
+    count("--samples", "create, run, mcp, terminal: measurements one by one", [200, 10, 100_000], |to| &mut to.samples),
+    count("--gap-ms", "create, run, mcp, terminal: rest before each of them", [20, 5, 10_000], |to| &mut to.gap_ms),
     count("--burst", "burst: creates at once", [100, 20, 2_000], |to| &mut to.burst),
-    count("--rounds", "burst, run, stream, terminal, get: turns of ours and the floor", [5, 2, 100], |to| {
+    count("--rounds", "burst, run, mcp, stream, terminal, get: turns of ours and the floor", [5, 2, 100], |to| {
         &mut to.rounds
     }),
     count("--at-once", "run: commands at once", [64, 8, 1_024], |to| &mut to.at_once),
+    count("--sessions", "mcp: sessions at once", [500, 40, 4_000], |to| &mut to.sessions),
     count("--lines", "stream, terminal: lines of seq", [20_000_000, 200_000, 1_000_000_000], |to| &mut to.lines),
     count("--connections", "get: keep-alive connections", [64, 16, 4_096], |to| &mut to.connections),
     count("--threads", "get: client threads", [2, 2, 64], |to| &mut to.threads),
@@ -197,6 +204,7 @@ impl Options {
             burst: 0,
             rounds: 0,
             at_once: 0,
+            sessions: 0,
             lines: 0,
             connections: 0,
             threads: 0,
@@ -233,7 +241,7 @@ fn address_of(url: &str) -> Result<String, Failure> {
 pub(crate) fn help() -> String {
     let mut text = String::from(
         "workspace-bench QUESTION… [options]\n\n\
-         Questions: create run stream terminal get burst churn density, or all.\n\n\
+         Questions: create run mcp stream terminal get burst churn density, or all.\n\n\
          Starts the server itself and removes everything afterwards:\n  \
          --server PATH        its program (workspace-server beside this one)\n  \
          --dir DIR            where its directory is made (/var/tmp)\n  \

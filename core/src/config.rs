@@ -79,8 +79,12 @@ pub struct Config {
 /// Most shards a server may have. The launcher has one socket for each.
 pub const CORES_MAX: usize = 64;
 
+/// Made ahead where one client is to be served, which has one sandbox in most cases.
+const STDIO_POOL_BLANKS: u32 = 2;
+
 /// Names in the data directory that are ours and cannot be the database.
-const RESERVED: [&str; 6] = ["run", "sandboxes", "trash", "http.address", "nfs.address", "lock"];
+const RESERVED: [&str; 8] =
+    ["run", "sandboxes", "trash", "http.address", "nfs.address", "lock", "mcp.sock", "stdio.log"];
 
 impl Config {
     /// Reads and checks an environment. The error is one line for the user.
@@ -102,6 +106,7 @@ impl Config {
             None => env.value("WORKSPACE_DOCKER_SOCKET", values::docker_host)?,
             Some(_) => env.value("WORKSPACE_DOCKER_HOST", values::docker_host)?,
         };
+        let mcp_mode = env.value("WORKSPACE_MCP_MODE", McpMode::parse)?;
         let nfs_mode = env.value("WORKSPACE_NFS_MODE", NfsMode::parse)?;
         let nfs_host = env.value("WORKSPACE_NFS_HOST", values::host)?;
         let beyond = values::address(&nfs_host).is_none_or(|address| !address.is_loopback());
@@ -118,7 +123,10 @@ impl Config {
             grpc_port: env.value("WORKSPACE_GRPC_PORT", values::port)?,
             data_dir,
             database_file,
-            pool_blanks: env.value("WORKSPACE_POOL_BLANKS", |v| values::number(v, 0, 4096))? as u32,
+            pool_blanks: match (mcp_mode, env.raw("WORKSPACE_POOL_BLANKS")) {
+                (McpMode::Stdio, None) => STDIO_POOL_BLANKS,
+                _ => env.value("WORKSPACE_POOL_BLANKS", |v| values::number(v, 0, 4096))? as u32,
+            },
             docker_host,
             docker_network: env.value("WORKSPACE_DOCKER_NETWORK", values::name)?,
             base_image: env.value("WORKSPACE_BASE_IMAGE", values::image)?,
@@ -128,7 +136,7 @@ impl Config {
             nfs_host,
             nfs_clients: env.value("WORKSPACE_NFS_CLIENTS", NfsClients::parse)?,
             nfs_allow: env.value("WORKSPACE_NFS_ALLOW", Cidr::parse_list)?,
-            mcp_mode: env.value("WORKSPACE_MCP_MODE", McpMode::parse)?,
+            mcp_mode,
             mcp_path: env.value("WORKSPACE_MCP_PATH", values::url_path)?,
             mcp_profile: env.value("WORKSPACE_MCP_PROFILE", McpProfile::parse)?,
             max_idle_time: env.value("WORKSPACE_MAX_IDLE_TIME", values::seconds)?,

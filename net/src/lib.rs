@@ -21,6 +21,7 @@ pub mod operation;
 pub mod operations;
 pub mod reply;
 pub mod server;
+pub mod stdio;
 pub mod supervisor;
 pub mod sys;
 mod trash;

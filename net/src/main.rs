@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use workspace_core::config::Config;
 use workspace_server::command;
 use workspace_server::command::serve::{self, AtEnd};
+use workspace_server::stdio::Lasts;
 
 const HELP: &str = "\
 workspace-server: sandboxes for AI agents on any Linux machine
@@ -18,7 +19,8 @@ Usage: workspace-server [COMMAND]
 
 Commands:
   serve [--ephemeral]  Serve until Ctrl-C; the default. Sandboxes live on and are found again at the next start;
-                       with --ephemeral they are deleted at the end
+                       with --ephemeral they are deleted at the end. With WORKSPACE_MCP_MODE=stdio, speak MCP on
+                       standard input and output instead (`serve --while-used` is what that starts where no server runs)
   doctor [--json]      Say what this machine can do, and how to mend what is missing
 
 Options:
@@ -29,7 +31,7 @@ Environment:
 ";
 
 enum Command {
-    Serve(AtEnd),
+    Serve(AtEnd, Lasts),
     Doctor { json: bool },
     Probe(OsString),
     Help,
@@ -38,7 +40,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match parse(Parser::from_env()) {
-        Ok(Command::Serve(at_end)) => serve::run(at_end),
+        Ok(Command::Serve(at_end, lasts)) => serve::run(at_end, lasts),
         Ok(Command::Doctor { json }) => command::doctor::run(Config::from_env(std::env::vars_os()), json),
         Ok(Command::Probe(name)) => command::doctor::probe(&name),
         Ok(Command::Help) => {
@@ -62,15 +64,17 @@ fn parse(mut parser: Parser) -> Result<Command, lexopt::Error> {
         command = Some(match (command, arg) {
             (_, Arg::Short('h') | Arg::Long("help")) => return Ok(Command::Help),
             (_, Arg::Short('V') | Arg::Long("version")) => return Ok(Command::Version),
-            (None, Arg::Value(name)) if name == "serve" => Command::Serve(AtEnd::Keep),
+            (None, Arg::Value(name)) if name == "serve" => Command::Serve(AtEnd::Keep, Lasts::UntilStopped),
             (None, Arg::Value(name)) if name == "doctor" => Command::Doctor { json: false },
             (None, Arg::Value(name)) if name == "__probe" => Command::Probe(parser.value()?),
-            (None | Some(Command::Serve(_)), Arg::Long("ephemeral")) => Command::Serve(AtEnd::Delete),
+            (None, Arg::Long("ephemeral")) => Command::Serve(AtEnd::Delete, Lasts::UntilStopped),
+            (Some(Command::Serve(_, lasts)), Arg::Long("ephemeral")) => Command::Serve(AtEnd::Delete, lasts),
+            (Some(Command::Serve(at_end, _)), Arg::Long("while-used")) => Command::Serve(at_end, Lasts::WhileUsed),
             (Some(Command::Doctor { .. }), Arg::Long("json")) => Command::Doctor { json: true },
             (_, arg) => return Err(arg.unexpected()),
         });
     }
-    Ok(command.unwrap_or(Command::Serve(AtEnd::Keep)))
+    Ok(command.unwrap_or(Command::Serve(AtEnd::Keep, Lasts::UntilStopped)))
 }
 
 #[cfg(test)]
@@ -84,8 +88,10 @@ mod tests {
         let arguments: Vec<&OsStr> = input.split(|byte| *byte == b'\n').map(OsStr::from_bytes).collect();
         let said = |word: &str| arguments.iter().any(|argument| *argument == word);
         match parse(Parser::from_args(&arguments)) {
-            Ok(Command::Serve(AtEnd::Delete)) => assert!(said("--ephemeral")),
-            Ok(Command::Serve(AtEnd::Keep)) => assert!(!said("--ephemeral")),
+            Ok(Command::Serve(at_end, lasts)) => {
+                assert_eq!(at_end == AtEnd::Delete, said("--ephemeral"));
+                assert_eq!(lasts == Lasts::WhileUsed, said("--while-used"));
+            }
             Ok(Command::Doctor { json }) => assert!(said("doctor") && json == said("--json")),
             Ok(Command::Probe(name)) => assert!(said("__probe") && arguments.contains(&name.as_os_str())),
             Ok(Command::Help) => assert!(input.windows(2).any(|two| two == b"-h") || said("--help")),
@@ -96,8 +102,9 @@ mod tests {
 
     #[test]
     fn any_arguments_are_a_command_or_refused() {
-        let corpus: [&[u8]; 8] = [
+        let corpus: [&[u8]; 9] = [
             b"serve\n--ephemeral",
+            b"serve\n--while-used\n--ephemeral",
             b"doctor\n--json",
             b"--ephemeral",
             b"-h",
@@ -107,6 +114,9 @@ mod tests {
             b"--\n--ephemeral",
         ];
         fuzz::run(arguments, &corpus);
-        assert!(matches!(parse(Parser::from_args::<[&str; 0]>([])), Ok(Command::Serve(AtEnd::Keep))));
+        assert!(matches!(
+            parse(Parser::from_args::<[&str; 0]>([])),
+            Ok(Command::Serve(AtEnd::Keep, Lasts::UntilStopped))
+        ));
     }
 }

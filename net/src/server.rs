@@ -5,16 +5,18 @@
 //! SIGTERM ─► no new connection, running requests end (10 s) ─► store drained ─► exit
 //! ```
 
+mod edge;
+mod ring;
+
 use crate::command::serve::AtEnd;
 use crate::hub::Hub;
 use crate::mcp::Sessions;
-use crate::supervisor::{DATA_DIR, EXIT_FATAL, Identities};
+use crate::stdio::{Clients, Lasts};
+use crate::supervisor::{DATA_DIR, EXIT_FATAL, EXIT_UNUSED, Identities};
 use crate::sys::signal;
 use crate::{heap, http, nfs, trash};
 use futures_util::future::join_all;
 use monoio::net::UnixStream;
-use monoio::time::TimeDriver;
-use monoio::{FusionRuntime, IoUringDriver, LegacyDriver};
 use std::convert::Infallible;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -25,7 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use workspace_core::Error;
-use workspace_core::config::{Config, McpMode};
+use workspace_core::config::Config;
 use workspace_core::disk::Usage;
 use workspace_core::files::{Files, Numbering};
 use workspace_core::runtime::Runtime;
@@ -35,23 +37,24 @@ use workspace_core::shard::{Blocks, MAILBOX_CALLS_MAX, Parts, Recovery, Settings
 use workspace_core::store::{Record, Store};
 use workspace_proto::launcher::{Entry, Mode};
 
-/// Entries of each core's submission queue.
-const RING_ENTRIES: u32 = 1024;
-
 /// What the server process is given.
 pub struct Start {
     /// Checked.
     pub config: Config,
     /// Where the listeners listen.
-    pub address: SocketAddr,
-    /// One for each core.
+    pub address: Option<SocketAddr>,
+    /// One for each core; none where HTTP is not served.
     pub listeners: Vec<TcpListener>,
     /// Of NFS, where that is served.
     pub nfs: Option<TcpListener>,
+    /// Of MCP over stdio, where that is served.
+    pub clients: Option<OwnedFd>,
     /// Who is who.
     pub ids: Identities,
     /// What becomes of the sandboxes.
     pub at_end: AtEnd,
+    /// When it ends by itself.
+    pub lasts: Lasts,
     /// One to the launcher for each core.
     pub sockets: Vec<OwnedFd>,
     /// Takes a byte once it serves.
@@ -61,7 +64,7 @@ pub struct Start {
 /// What all cores share.
 struct Shared {
     config: Config,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     ids: Identities,
     at_end: AtEnd,
     store: Store,
@@ -71,8 +74,11 @@ struct Shared {
     usage: Usage,
     files: Files,
     mcp_sessions: Arc<Sessions>,
+    clients: Arc<Clients>,
+    /// Where they come in.
+    clients_come: Option<OwnedFd>,
     stop: http::Stop,
-    /// Dropped at SIGTERM.
+    /// Dropped at SIGTERM, and when nobody uses a server that lasts while it is used.
     stopper: Mutex<Option<http::Stopper>>,
     /// Ends when every shard has resolved what the last server left. No core accepts before: it would not know
     /// sandboxes that run, and could give their ids to new ones.
@@ -84,6 +90,13 @@ struct Shared {
     /// Sandboxes of all shards at the end.
     left: AtomicUsize,
     serves: Mutex<std::io::PipeWriter>,
+}
+
+impl Shared {
+    /// Tells all cores to end.
+    fn stop(&self) {
+        drop(self.stopper.lock().map(|mut stopper| stopper.take()));
+    }
 }
 
 /// Serves until SIGTERM. Returns the process's exit code.
@@ -147,6 +160,8 @@ pub fn run(start: Start) -> i32 {
         usage,
         files,
         mcp_sessions: Arc::default(),
+        clients: Clients::new(start.lasts),
+        clients_come: start.clients,
         left: AtomicUsize::new(0),
         serves: Mutex::new(start.serves),
         stop,
@@ -156,8 +171,8 @@ pub fn run(start: Start) -> i32 {
         drained,
     });
     let mut threads = Vec::new();
-    for (index, ((socket, listener), inbox)) in start.sockets.into_iter().zip(start.listeners).zip(inboxes).enumerate()
-    {
+    let listeners = start.listeners.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+    for (index, ((socket, listener), inbox)) in start.sockets.into_iter().zip(listeners).zip(inboxes).enumerate() {
         let core = Core { index, shared: shared.clone(), socket, listener, inbox, draining: draining.clone() };
         match thread::Builder::new().name(format!("shard-{index}")).spawn(move || core.run()) {
             Ok(thread) => threads.push(thread),
@@ -176,13 +191,14 @@ pub fn run(start: Start) -> i32 {
             "sandboxes keep running and are found at the next start; `workspace-server serve --ephemeral`, then Ctrl-C, ends them"
         );
     }
+    let unused = shared.clients.have_gone();
     drop(shared);
     if let Some((nfs, _)) = nfs {
         nfs.stop();
     }
     trash.finish();
     store.close();
-    well
+    if well == 0 && unused { EXIT_UNUSED } else { well }
 }
 
 fn settings(config: &Config) -> Settings {
@@ -196,32 +212,12 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-/// How the kernel runs a completion's work on this thread.
-enum Taskrun {
-    /// At the next system call: no interrupt for each completion (Linux 5.19, io_uring_setup(2)).
-    Cooperative,
-    /// At once.
-    Interrupting,
-}
-
-type Ring = FusionRuntime<TimeDriver<IoUringDriver>, TimeDriver<LegacyDriver>>;
-
-/// A core's runtime: a ring where the machine has io_uring, else epoll.
-fn ring(taskrun: Taskrun) -> std::io::Result<Ring> {
-    let mut ring = io_uring::IoUring::builder();
-    if matches!(taskrun, Taskrun::Cooperative) {
-        ring.setup_coop_taskrun();
-    }
-    let runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().uring_builder(ring);
-    runtime.enable_timer().with_entries(RING_ENTRIES).build()
-}
-
 /// One core's thread.
 struct Core {
     index: usize,
     shared: Arc<Shared>,
     socket: OwnedFd,
-    listener: TcpListener,
+    listener: Option<TcpListener>,
     inbox: Inbox<Shard>,
     /// Dropped when this core has drained.
     draining: flume::Sender<Infallible>,
@@ -229,15 +225,14 @@ struct Core {
 
 impl Core {
     fn run(self) -> i32 {
-        pin_to_core(self.index);
+        ring::pin_to_core(self.index);
         let uring = monoio::utils::detect_uring();
         if self.index == 0 && !uring {
             tracing::warn!(
                 "io_uring is refused on this machine; serving by epoll (`workspace-server doctor` says why)"
             );
         }
-        let runtime = ring(Taskrun::Cooperative).or_else(|_| ring(Taskrun::Interrupting));
-        match runtime {
+        match ring::ring() {
             Ok(mut runtime) => runtime.block_on(self.serve()).unwrap_or_else(|error| {
                 tracing::error!("{error}");
                 // The other cores would wait for this one, or serve without its sandboxes; the supervisor starts anew.
@@ -282,20 +277,27 @@ impl Core {
         shard.serve(self.inbox);
         if self.index == 0 {
             recover(shared, runtime.as_ref()).await.map_err(|error| error.to_string())?;
-            tracing::info!(address = %shared.address, "serving");
+            let address = shared.address.map_or("over stdio".to_owned(), |address| address.to_string());
+            tracing::info!(address, "serving");
             // A supervisor that has gone takes this process along.
             let _ = shared.serves.lock().map(|mut serves| serves.write_all(b"."));
             stop_at_signal(shared.clone())?;
+            let unused = shared.clone();
+            monoio::spawn(async move {
+                unused.clients.unused().await;
+                unused.stop();
+            });
             drop(shared.recovering.lock().map(|mut recovering| recovering.take()));
         }
         // Nothing is ever sent: it returns when the sender is dropped.
         let _ = shared.recovered.recv_async().await;
         shard.keep_pool_full();
-        let app = Rc::new(http::App::new(shard.clone(), edge(shared)?));
+        let app = Rc::new(http::App::new(shard.clone(), edge::settings(shared)?));
         if let Some(mcp) = app.mcp().filter(|_| self.index == 0) {
             monoio::spawn(mcp.forget_idle());
         }
-        let drained = http::serve(self.listener, app, shared.stop.clone()).await;
+        let drained =
+            futures_util::join!(edge::over_http(self.listener, app.clone(), shared), edge::over_stdio(&app, shared)).0;
         match drained {
             Ok(drained) if drained.cut > 0 => tracing::warn!(connections = drained.cut, "cut at the end of the drain"),
             Ok(_) => {}
@@ -311,27 +313,6 @@ impl Core {
         shared.left.fetch_add(shard.sandbox_count(), Ordering::Relaxed);
         Ok(0)
     }
-}
-
-fn edge(shared: &Shared) -> Result<http::Settings, String> {
-    let (config, address) = (&shared.config, shared.address);
-    let api_keys = http::ApiKeys::new(config.api_keys.expose()).map_err(|error| error.message)?;
-    Ok(http::Settings {
-        loopback: address.ip().is_loopback(),
-        allowed_origins: config.allowed_origins.clone(),
-        allowed_hosts: config.allowed_hosts.clone(),
-        api_keys,
-        mcp_path: (config.mcp_mode == McpMode::Http).then(|| config.mcp_path.clone()),
-        mcp_sessions: shared.mcp_sessions.clone(),
-        ..http::Settings::default()
-    })
-}
-
-fn pin_to_core(index: usize) {
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(index);
-    // A machine with fewer cores than shards, or a cpuset without this one: then the kernel places it.
-    let _ = rustix::thread::sched_setaffinity(None, &set);
 }
 
 fn blocks(ids: &Identities, index: usize, shards: usize) -> Blocks {
@@ -389,7 +370,7 @@ fn stop_at_signal(shared: Arc<Shared>) -> Result<(), String> {
     monoio::spawn(async move {
         let _ = signals.readable(false).await;
         tracing::info!("stopping: running requests have 10 s to end");
-        drop(shared.stopper.lock().map(|mut stopper| stopper.take()));
+        shared.stop();
     });
     Ok(())
 }

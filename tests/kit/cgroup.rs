@@ -103,7 +103,7 @@ impl Seen {
 }
 
 /// Finds directories called `name` and all that is below them, parents first.
-fn walk(dir: &Path, name: &str, depth: usize, found: &mut Vec<PathBuf>) {
+pub(super) fn walk(dir: &Path, name: &str, depth: usize, found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         if !entry.file_type().is_ok_and(|t| t.is_dir()) {

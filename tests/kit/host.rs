@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// Names in the data directory that stand there for the server's whole life.
-const LASTING_FILES: &[&str] = &["run", "sandboxes", "trash", "http.address", "server.pid", "lock"];
+const LASTING_FILES: &[&str] = &["run", "sandboxes", "trash", "http.address", "server.pid", "lock", "mcp.sock"];
 /// Descriptors that server and launcher may have more or fewer than before.
 const DESCRIPTORS_SLACK: usize = 2;
 

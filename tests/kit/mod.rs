@@ -5,6 +5,7 @@
 //! Server::builder().start()  the program on a port and data directory of its own; Drop ends it and counts what is left
 //! server.request(…)          HTTP by hand: nothing between the test and the bytes
 //! server.events(…)           the events of a stream, read as a browser reads them
+//! Place::new().start()       the program at a client's pipes, with no server beside it
 //! Browser::start(&server)    a real browser, by what people see in it
 //! Nfs::connect(address)      NFSv3 by hand
 //! Host::of(&server)          what of this server the host can see: processes, cgroups, mounts, namespaces, files
@@ -27,6 +28,7 @@ mod process;
 mod server;
 mod start;
 mod started;
+mod stdio;
 pub(crate) mod sys;
 pub(crate) mod turn;
 mod unit;
@@ -43,6 +45,7 @@ pub(crate) use nfs_client::{Nfs, Xdr};
 pub(crate) use process::{Process, cpu_ticks, descendants, processes};
 pub(crate) use server::Server;
 pub(crate) use start::{Builder, Ended};
+pub(crate) use stdio::{Place, Stdio};
 pub(crate) use wait::{until, until_some};
 pub(crate) use websocket::{Message, WebSocket};
 

@@ -1,4 +1,4 @@
-//! Attacks M01 to M09 and M11 on MCP: pages, keys, heads that lie, JSON-RPC abuse, arguments and output that mean more.
+//! Attacks M01 to M09, M11 and M12 on MCP: pages, keys, heads that lie, JSON-RPC abuse, arguments and output that mean more.
 //! Each has its control: the same asked rightly is done.
 
 use crate::kit::{Mcp, Server, messages, until};
@@ -218,19 +218,92 @@ fn floods_of_cancels_leave_nothing() {
     let server = Server::start();
     let id = server.create(json!({}));
     let mut session = Mcp::begin(&server, "executor");
-    for n in 0..2000 {
+    for n in 0..10_000 {
         let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": n}});
         session.send(&cancel).expect(202);
     }
-    let call = |n: usize| {
+    // Of itself, of nothing, of what is no id: nobody's.
+    for params in [json!({}), json!({"requestId": null}), json!({"requestId": [1]}), json!(null)] {
+        session.send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})).expect(202);
+    }
+    let own = json!({"jsonrpc": "2.0", "id": 5, "method": "notifications/cancelled", "params": {"requestId": 5}});
+    assert_eq!(session.send(&own).json()["error"]["code"], -32601, "a notification is no request");
+    let call = |n: usize, command: &[&str]| {
         json!({"jsonrpc": "2.0", "id": format!("f{n}"), "method": "tools/call", "params": {"name": "process_run",
-        "_meta": {"progressToken": "same"}, "arguments": {"sandbox_id": id, "command": "sleep", "args": ["7321"]}}})
+        "_meta": {"progressToken": "same"}, "arguments": {"sandbox_id": id, "command": command[0], "args": command[1..]}}})
     };
-    for n in 0..200 {
-        drop(session.begin_request(&call(n)));
+    for n in 0..1000 {
+        drop(session.begin_request(&call(n, &["sleep", "7321"])));
     }
     let alive = || server.own_processes().iter().filter(|p| p.command_line().contains("sleep 7321")).count();
-    until("each started command ends", 20, || alive() == 0);
+    until("each started command ends", 60, || alive() == 0);
+    // One token for many: each stream tells of its own command, and ends with its own answer.
+    let mut clients: Vec<_> = (0..20)
+        .map(|n| session.begin_request(&call(n, &["sh", "-c", &format!("echo {n}; sleep 0.5; echo {n}")])))
+        .collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        let told = messages(&client.response("POST").expect("an answer"));
+        let (last, progress) = told.split_last().expect("an answer");
+        assert_eq!(
+            (&last["id"], &last["result"]["structuredContent"]["stdout"]),
+            (&json!(format!("f{n}")), &json!(format!("{n}\n{n}\n")))
+        );
+        assert!(
+            progress
+                .iter()
+                .all(|told| told["params"]["message"].as_str().is_some_and(|text| text.trim() == n.to_string())),
+            "{told:?}"
+        );
+    }
     let result = session.call("process_run", json!({"sandbox_id": id, "command": "echo", "args": ["well"]}));
     assert_eq!(result["structuredContent"]["stdout"], "well\n");
+}
+
+/// M12: no reference is followed, wherever a client puts one. What resources do with hostile names: `mcp_resources.rs`.
+#[test]
+fn no_reference_is_fetched() {
+    let server = Server::start();
+    let id = server.create(json!({}));
+    let trap = std::net::TcpListener::bind("127.0.0.1:0").expect("a trap");
+    trap.set_nonblocking(true).expect("nonblocking");
+    let url = format!("http://{}/schema.json", trap.local_addr().expect("an address"));
+    let mut session = Mcp::begin(&server, "full");
+    let bait = json!({"$ref": url, "$schema": url, "$id": url, "@import": url});
+    for (method, params) in [
+        ("tools/list", json!({"_meta": bait, "$ref": url})),
+        (
+            "tools/call",
+            json!({"name": "process_run", "$ref": url, "arguments": {"sandbox_id": id, "command": "echo", "args": [url], "env": {"A": url}, "$ref": url}}),
+        ),
+        ("tools/call", json!({"name": "sandbox_create", "arguments": {"template": url, "metadata": {"$ref": url}}})),
+        (
+            "tools/call",
+            json!({"name": "file_write", "arguments": {"sandbox_id": id, "path": "schema.json", "content": bait.to_string()}}),
+        ),
+        ("tools/call", json!({"name": "file_read", "arguments": {"sandbox_id": id, "path": url}})),
+        ("resources/read", json!({"uri": url})),
+        ("resources/read", json!({"uri": format!("workspace://{id}/schema.json")})),
+        ("resources/read", json!({"uri": "http://169.254.169.254/latest/meta-data"})),
+        ("resources/subscribe", json!({"uri": url})),
+        (
+            "completion/complete",
+            json!({"ref": {"type": "ref/resource", "uri": url}, "argument": {"name": "path", "value": url}}),
+        ),
+        (
+            "completion/complete",
+            json!({"ref": {"type": "ref/resource", "uri": "workspace://{sandbox_id}/{+path}"}, "argument": {"name": "path", "value": url}, "context": {"arguments": {"sandbox_id": url}}}),
+        ),
+    ] {
+        let answer = session.ask(method, params);
+        assert!(answer["result"].is_object() || answer["error"].is_object(), "{answer}");
+    }
+    // Nobody came in all that time; the control is that the trap is one.
+    assert!(trap.accept().is_err_and(|why| why.kind() == std::io::ErrorKind::WouldBlock), "fetched");
+    drop(std::net::TcpStream::connect(trap.local_addr().expect("an address")).expect("connect"));
+    until("the trap hears who comes", 5, || trap.accept().is_ok());
+    server
+        .list()
+        .iter()
+        .filter(|sandbox| sandbox["id"] != id)
+        .for_each(|made| server.delete(made["id"].as_str().expect("an id")));
 }

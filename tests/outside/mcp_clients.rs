@@ -1,6 +1,6 @@
 //! Do the clients that people have work unchanged? Each as it comes from PyPI or npm, installed once into a cache.
 
-use crate::kit::{Server, turn};
+use crate::kit::{Place, Server, turn, until};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -109,4 +109,51 @@ fn nodes_clients_of_both_eras() {
         assert_eq!(run(name), r#"14 "Hello, World!\n""#, "{name}");
     }
     assert_eq!(run("resources"), "true by node");
+}
+
+/// What a client's configuration says is the program and its variables; a client over stdio starts it by itself.
+#[track_caller]
+fn spoken(mut client: Command) -> String {
+    let place = Place::new();
+    let program = place.command();
+    client.env_remove("RUST_LOG");
+    client.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = client.arg(program.get_program()).arg("-").output().expect("a client");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{client:?}: {errors}");
+    // Each of them ends the program by closing its input, and not all of them wait for its end.
+    until("nothing is left", 20, || place.left().is_empty());
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn pythons_clients_over_stdio() {
+    let old = python("python-1", "mcp==1.30.0 langchain-mcp-adapters==0.3.2 openai-agents==0.24.0");
+    let new = python("python-2", "mcp==2.3.0 fastmcp==4.2.3");
+    let _turn = turn::heavy();
+    let speak = |python: &Path, name: &str| {
+        let mut client = Command::new(python);
+        client.arg(kit("clients.py")).arg(name);
+        spoken(client)
+    };
+    if let Some(python) = old {
+        assert_eq!(speak(&python, "stdio1"), "2025-11-25 6 1 2");
+    }
+    if let Some(python) = new {
+        assert_eq!(speak(&python, "stdio2"), "6 1 2");
+        assert_eq!(speak(&python, "stdiofast"), "1 2");
+    }
+}
+
+#[test]
+fn nodes_clients_over_stdio() {
+    let packages = "@modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0";
+    let install = format!("echo {{}} >package.json && npm i --silent --no-fund --no-audit {packages}");
+    let Some(modules) = installed("node", &install) else { return };
+    let _turn = turn::heavy();
+    for name in ["stdio-sdk", "stdio-default", "stdio-auto"] {
+        let mut client = Command::new("node");
+        client.current_dir(&modules).arg(kit("clients.mjs")).arg(name);
+        assert_eq!(spoken(client), "6 1 2", "{name}");
+    }
 }

@@ -58,6 +58,9 @@ async fn serve_link(agent: Rc<Agent>, stream: UnixStream) {
         .max_frame_size(FRAME_BYTES_MAX)
         .max_header_list_size(HEAD_BYTES_MAX)
         .max_concurrent_streams(STREAMS_MAX)
+        // The server is trusted with its link: a client of it that cancels what it has just asked, many times at once,
+        // must not cost everybody else their commands. h2's own bound ends the link at 20.
+        .max_pending_accept_reset_streams(STREAMS_MAX as usize)
         .max_send_buffer_size(SEND_BUFFER_BYTES_MAX);
     let Ok(Ok(mut link)) = timeout(HANDSHAKE_WAIT, builder.handshake(stream)).await else { return };
     let greeted = Rc::new(Cell::new(false));

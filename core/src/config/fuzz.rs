@@ -42,7 +42,7 @@ fn switches(input: &[u8]) {
     assert_eq!(values::switch(text).is_some(), ["true", "false", "1", "0"].contains(&text));
     assert_eq!(NfsClients::parse(text).is_some(), ["guarded", "trusted"].contains(&text));
     assert_eq!(NfsMode::parse(text).is_some(), ["embedded", "disabled"].contains(&text));
-    assert_eq!(McpMode::parse(text).is_some(), ["disabled", "http"].contains(&text));
+    assert_eq!(McpMode::parse(text).is_some(), ["disabled", "http", "stdio"].contains(&text));
     let profiles = ["executor", "exec", "minimal", "developer", "dev", "full", "all", "complete"];
     assert_eq!(McpProfile::parse(text).is_some(), profiles.contains(&text));
     assert_eq!(values::runtime(text).is_some(), ["auto", "namespace"].contains(&text));

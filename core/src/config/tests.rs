@@ -52,7 +52,7 @@ fn every_variable_takes_and_refuses() {
         ("WORKSPACE_NFS_HOST", &["localhost", "::1"], &["a b", "http://a", "a/b"]),
         ("WORKSPACE_NFS_CLIENTS", &["guarded", "trusted"], &["root", "Trusted", "1"]),
         ("WORKSPACE_NFS_ALLOW", &["10.0.0.0/8", "::/0,1.2.3.4/32"], &["10.0.0.0", "10.0.0.0/33", "::/129", "x/8", ","]),
-        ("WORKSPACE_MCP_MODE", &["disabled", "http"], &["sse", "stdio"]),
+        ("WORKSPACE_MCP_MODE", &["disabled", "http", "stdio"], &["sse", "STDIO"]),
         ("WORKSPACE_MCP_PATH", &["/mcp", "/a/b"], &["mcp", "/", "/a/", "//a", "/api/v1", "/a/../b", "/a?b"]),
         ("WORKSPACE_MCP_PROFILE", &["executor", "exec", "minimal", "developer", "dev", "full", "all", "complete"], &["admin", "Full"]),
         ("WORKSPACE_DOCKER_HOST", &["unix:///x", "/x", "tcp://a:1"], &["x", "tcp://a", "http://a:1", "unix://x"]),

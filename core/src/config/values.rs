@@ -91,8 +91,10 @@ impl NfsClients {
 pub enum McpMode {
     /// Not at all.
     Disabled,
-    /// On the HTTP port.
+    /// On the HTTP port, and to other programs of the owner that serve it at their pipes.
     Http,
+    /// At this program's own pipes.
+    Stdio,
 }
 
 impl McpMode {
@@ -100,6 +102,7 @@ impl McpMode {
         match text {
             "disabled" => Some(McpMode::Disabled),
             "http" => Some(McpMode::Http),
+            "stdio" => Some(McpMode::Stdio),
             _ => None,
         }
     }

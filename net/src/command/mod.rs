@@ -3,3 +3,4 @@
 pub mod doctor;
 mod nfs_listener;
 pub mod serve;
+mod stdio;

@@ -3,13 +3,14 @@
 //! All that can be wrong with a start is found here, before anything runs, and said in one line.
 
 use super::nfs_listener;
-use crate::supervisor::{self, DataDir, Identities};
+use crate::stdio::{self, Lasts};
+use crate::supervisor::{self, DataDir, Identities, Unheld};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use workspace_core::config::{CORES_MAX, Config};
+use workspace_core::config::{CORES_MAX, Config, McpMode};
 
 /// Connections that the kernel holds for one core before the server takes them.
 pub(super) const BACKLOG_MAX: i32 = 1024;
@@ -23,9 +24,14 @@ pub enum AtEnd {
     Delete,
 }
 
-/// Serves until a signal ends it. Prints one line to standard error when it cannot start.
-pub fn run(at_end: AtEnd) -> ExitCode {
-    match start(at_end) {
+/// Serves until a signal ends it, or its clients over stdio have gone. Prints one line to standard error when it cannot
+/// start. Where MCP is to be served over stdio, and this is not the server that was started for that, it serves the
+/// client at its own pipes.
+pub fn run(at_end: AtEnd, lasts: Lasts) -> ExitCode {
+    if lasts == Lasts::WhileUsed {
+        detach();
+    }
+    match start(at_end, lasts) {
         Ok(code) => code,
         Err(line) => {
             eprintln!("workspace-server: {line}");
@@ -34,30 +40,66 @@ pub fn run(at_end: AtEnd) -> ExitCode {
     }
 }
 
-fn start(at_end: AtEnd) -> Result<ExitCode, String> {
+fn start(at_end: AtEnd, lasts: Lasts) -> Result<ExitCode, String> {
     let config = Config::from_env(std::env::vars_os())?;
-    crate::logging::start(&config.log)?;
+    if config.mcp_mode == McpMode::Stdio && lasts == Lasts::UntilStopped {
+        return super::stdio::run(&config, at_end);
+    }
+    if lasts == Lasts::UntilStopped {
+        crate::logging::start(&config.log)?;
+    }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     raise_file_limit();
-    let data_dir = DataDir::open(&config.data_dir)?;
+    let data_dir = match DataDir::open(&config.data_dir) {
+        // Whoever started this one finds that out by itself.
+        Err(Unheld::InUse(_)) if lasts == Lasts::WhileUsed => return Ok(ExitCode::from(stdio::IN_USE as u8)),
+        opened => opened.map_err(Unheld::line)?,
+    };
     let shard_count = config.cores.unwrap_or_else(cores);
-    let listeners = listen_on(config.http_address(), shard_count)?;
-    let nfs = nfs_listener::bind(&config)?;
+    let (listeners, nfs) = match lasts {
+        Lasts::UntilStopped => (listen_on(config.http_address(), shard_count)?, nfs_listener::bind(&config)?),
+        // Nobody asked for a port.
+        Lasts::WhileUsed => (Vec::new(), None),
+    };
     let ids = supervisor::establish(&data_dir)?;
     data_dir.prepare(&ids)?;
-    let address = local_address(&listeners)?;
-    data_dir.publish("http.address", &format!("{address}\n"), &ids)?;
-    match &nfs {
-        Some(nfs) => data_dir.publish("nfs.address", &format!("{}\n", nfs_listener::address(nfs)?), &ids)?,
-        None => data_dir.withdraw("nfs.address")?,
+    let address = listeners.first().map(local_address).transpose()?;
+    publish(&data_dir, &ids, "http.address", address)?;
+    publish(&data_dir, &ids, "nfs.address", nfs.as_ref().map(nfs_listener::address).transpose()?)?;
+    let clients = match (config.mcp_mode, lasts) {
+        (McpMode::Disabled, Lasts::UntilStopped) => data_dir.withdraw(stdio::SOCKET).map(|()| None)?,
+        (_, Lasts::UntilStopped) => {
+            stdio::bind_in(&data_dir).inspect_err(|line| tracing::warn!("MCP is not served over stdio: {line}")).ok()
+        }
+        (_, Lasts::WhileUsed) => Some(stdio::bind_in(&data_dir)?),
+    };
+    match (lasts, address) {
+        (Lasts::UntilStopped, Some(address)) => say_who_may_call(&config, address),
+        _ => crate::logging::start_in_file(&data_dir, &config.log)?,
     }
-    say_who_may_call(&config, address);
-    let bound = Bound { address, listeners, nfs };
-    supervisor::run(&data_dir, &ids, shard_count, |sockets, serves| {
-        serve(&config, &bound, &ids, at_end, sockets, serves)
-    })
+    let bound = Bound { address, listeners, nfs, clients };
+    let ended = supervisor::run(&data_dir, &ids, shard_count, |sockets, serves| {
+        serve(&config, &bound, &ids, (at_end, lasts), sockets, serves)
+    });
+    data_dir.withdraw(stdio::SOCKET)?;
+    ended
+}
+
+/// A server that was started by a client's program lives on when that ends, and keeps nothing that it had open.
+fn detach() {
+    crate::sys::fork::close_from(3);
+    // Refused to the leader of a group, who was started by hand.
+    let _ = rustix::process::setsid();
+}
+
+/// Says in the data directory where something listens, or that nothing does.
+fn publish(data_dir: &DataDir, ids: &Identities, name: &str, address: Option<SocketAddr>) -> Result<(), String> {
+    match address {
+        Some(address) => data_dir.publish(name, &format!("{address}\n"), ids),
+        None => data_dir.withdraw(name),
+    }
 }
 
 /// A login gives 1,024 descriptors and lets a program take many more; the server and the launcher, which inherit this,
@@ -71,9 +113,12 @@ fn raise_file_limit() {
 
 /// What was bound before any privilege was dropped. It belongs to the supervisor: a restarted server keeps the ports.
 struct Bound {
-    address: SocketAddr,
+    /// Of HTTP, where that is served.
+    address: Option<SocketAddr>,
     listeners: Vec<TcpListener>,
     nfs: Option<TcpListener>,
+    /// Of MCP over stdio.
+    clients: Option<OwnedFd>,
 }
 
 /// In the server's own process.
@@ -81,21 +126,24 @@ fn serve(
     config: &Config,
     bound: &Bound,
     ids: &Identities,
-    at_end: AtEnd,
+    (at_end, lasts): (AtEnd, Lasts),
     sockets: Vec<OwnedFd>,
     serves: std::io::PipeWriter,
 ) -> i32 {
     let listeners: Result<Vec<TcpListener>, _> = bound.listeners.iter().map(TcpListener::try_clone).collect();
     let nfs = bound.nfs.as_ref().map(TcpListener::try_clone).transpose();
-    match listeners.and_then(|listeners| Ok((listeners, nfs?))) {
-        Ok((listeners, nfs)) => {
+    let clients = bound.clients.as_ref().map(OwnedFd::try_clone).transpose();
+    match listeners.and_then(|listeners| Ok((listeners, nfs?, clients?))) {
+        Ok((listeners, nfs, clients)) => {
             let start = crate::server::Start {
                 config: config.clone(),
                 address: bound.address,
                 listeners,
                 nfs,
+                clients,
                 ids: ids.clone(),
                 at_end,
+                lasts,
                 sockets,
                 serves,
             };
@@ -149,9 +197,8 @@ pub(super) fn bound(address: SocketAddr, shared: bool) -> rustix::io::Result<Own
     Ok(socket)
 }
 
-fn local_address(listeners: &[TcpListener]) -> Result<SocketAddr, String> {
-    let first = listeners.first().ok_or("no core to listen on")?;
-    first.local_addr().map_err(|error| format!("the listener's address: {error}"))
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, String> {
+    listener.local_addr().map_err(|error| format!("the listener's address: {error}"))
 }
 
 fn say_who_may_call(config: &Config, address: SocketAddr) {

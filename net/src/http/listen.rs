@@ -46,7 +46,8 @@ impl Stop {
         (Stopper { _alive: alive }, Stop { ended })
     }
 
-    async fn requested(&self) {
+    /// Returns when the listeners are to end.
+    pub(crate) async fn requested(&self) {
         // Nothing is ever sent: it returns when the stopper is dropped.
         let _ = self.ended.recv_async().await;
     }

@@ -140,6 +140,7 @@ pub(super) async fn answer(
         session: session(&head.headers),
         head: Some(&head.headers),
         auto_sandbox: head.headers.get("x-workspace-auto-sandbox").is_some_and(|value| value.as_bytes() == b"true"),
+        own: None,
         streams: accepts.events,
     };
     let taken = {

@@ -9,7 +9,7 @@ use super::message::Fault;
 use super::methods::invalid_params;
 use super::offer::Asker;
 use super::progress::Progress;
-use super::session::{Facts, Underway};
+use super::session::{Own, Underway};
 use super::tools::{READ_BYTES_DEFAULT, READ_BYTES_MAX, Row, SANDBOX_ID, Tools};
 use crate::failure::next_step;
 use crate::http::slot::Slot;
@@ -59,7 +59,8 @@ pub(super) async fn call(
     seen.entry = Some(row.entry);
     let token = params.progress_token();
     let (facts, underway) = session.unzip();
-    let begun = begin(engine, row, facts, params.arguments.unwrap_or_default(), seen);
+    let own = facts.filter(|facts| facts.auto_sandbox).map(|facts| &facts.sandbox).or(context.own);
+    let begun = begin(engine, row, own, params.arguments.unwrap_or_default(), seen);
     let (sandbox, input, read, slot) = match unless_cancelled(underway.as_ref(), begun).await {
         Ok(begun) => begun,
         Err(error) => return Ok(Called::Done(failed(&error))),
@@ -86,6 +87,12 @@ pub(super) async fn call(
         }
     };
     let answered = unless_cancelled(underway.as_ref(), answered).await;
+    if let (Err(error), Some(own)) = (&answered, own)
+        && error.reason == Reason::SandboxNotFound
+    {
+        // Somebody has deleted it: the next call makes another one.
+        own.lock().await.take_if(|own| Some(*own) == sandbox);
+    }
     drop(slot);
     Ok(Called::Done(answered.unwrap_or_else(|error| failed(&checked(row.entry, error)))))
 }
@@ -96,7 +103,7 @@ type Begun = (Option<SandboxId>, Value, Option<content::Range>, Slot);
 async fn begin(
     engine: &Rc<Engine>,
     row: &Row,
-    facts: Option<&Facts>,
+    own: Option<&Own>,
     mut arguments: JsonObject,
     seen: &mut Seen,
 ) -> Result<Begun, Error> {
@@ -109,7 +116,7 @@ async fn begin(
         (true, Some(Value::String(id))) => {
             Some(SandboxId::parse(id).ok_or_else(|| Error::new(Reason::SandboxNotFound, "no sandbox has this id"))?)
         }
-        (true, None | Some(Value::Null)) => Some(own_sandbox(engine, facts).await?),
+        (true, None | Some(Value::Null)) => Some(own_sandbox(engine, own).await?),
         (true, Some(_)) => return Err(Error::new(Reason::InvalidRequest, "`sandbox_id` must be a string")),
     };
     seen.sandbox = sandbox;
@@ -132,13 +139,13 @@ fn range(arguments: &mut JsonObject) -> Result<content::Range, Error> {
 }
 
 /// The session's own sandbox, made where it is not there yet.
-async fn own_sandbox(engine: &Rc<Engine>, facts: Option<&Facts>) -> Result<SandboxId, Error> {
-    let Some(facts) = facts.filter(|facts| facts.auto_sandbox) else {
+async fn own_sandbox(engine: &Rc<Engine>, own: Option<&Own>) -> Result<SandboxId, Error> {
+    let Some(own) = own else {
         let message =
             "`sandbox_id` is missing: give the id of a sandbox; sandbox_create (or POST /api/v1/sandboxes) makes one";
         return Err(Error::new(Reason::InvalidRequest, message).details(SANDBOX_ID));
     };
-    let mut own = facts.sandbox.lock().await;
+    let mut own = own.lock().await;
     if let Some(sandbox) = *own {
         return Ok(sandbox);
     }
@@ -156,8 +163,8 @@ async fn own_sandbox(engine: &Rc<Engine>, facts: Option<&Facts>) -> Result<Sandb
 }
 
 /// Removes the sandbox that a session had for itself.
-pub(super) async fn remove_own_sandbox(engine: &Rc<Engine>, facts: &Facts) {
-    let Some(sandbox) = facts.sandbox.lock().await.take() else { return };
+pub(super) async fn remove_own_sandbox(engine: &Rc<Engine>, own: &Own) {
+    let Some(sandbox) = own.lock().await.take() else { return };
     let Some(delete) = engine.operation("sandbox_delete") else { return };
     let removed = invoke(engine.shard().clone(), delete, Some(sandbox), json!({"force": true}), Asked::default());
     if let Err(error) = removed.await

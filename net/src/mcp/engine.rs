@@ -3,7 +3,7 @@
 use super::call::Seen;
 use super::message::{self, Fault, Incoming};
 use super::offer::{Offer, Set};
-use super::session::{IDLE, Sessions};
+use super::session::{IDLE, Own, Sessions};
 use super::workspace::Workspace;
 use super::{call, legacy, modern};
 use crate::http::slot::Running;
@@ -47,6 +47,8 @@ pub struct Context<'a> {
     pub head: Option<&'a HeaderMap>,
     /// A session that begins is to have a sandbox of its own.
     pub auto_sandbox: bool,
+    /// Of a transport that knows when its client goes: the sandbox that is used where none is named.
+    pub own: Option<&'a Own>,
     /// More than one message can be answered.
     pub streams: bool,
 }
@@ -137,18 +139,28 @@ impl Engine {
         loop {
             monoio::time::sleep(LOOK).await;
             for some in self.sessions.end_idle(IDLE).chunks(REMOVED_AT_ONCE_MAX) {
-                join_all(some.iter().map(|facts| call::remove_own_sandbox(&self, facts))).await;
+                join_all(some.iter().map(|facts| call::remove_own_sandbox(&self, &facts.sandbox))).await;
             }
         }
     }
 
     /// Takes one message.
     pub async fn take(self: &Rc<Engine>, bytes: &[u8], context: Context<'_>) -> Taken {
+        match message::parse(bytes) {
+            Ok(message) => self.take_message(message, context).await,
+            Err(fault) => {
+                let answer = Answer::Message { status: fault.status, bytes: fault.write(), session: None };
+                Taken { answer, entry: None, sandbox: None }
+            }
+        }
+    }
+
+    /// Takes one message, or several in an array, that [`super::parse`] has read.
+    pub async fn take_message(self: &Rc<Engine>, message: Value, context: Context<'_>) -> Taken {
         let mut seen = Seen::default();
-        let answer = match message::parse(bytes) {
-            Ok(Value::Array(messages)) => self.batch(messages, &context, &mut seen).await,
-            Ok(message) => self.one(message, &context, &mut seen).await,
-            Err(fault) => Err(fault),
+        let answer = match message {
+            Value::Array(messages) => self.batch(messages, &context, &mut seen).await,
+            message => self.one(message, &context, &mut seen).await,
         };
         let answer = answer.unwrap_or_else(|fault| Answer::Message {
             status: fault.status,
@@ -171,8 +183,18 @@ impl Engine {
     /// Ends a session; false where it is none of this caller.
     pub async fn end(self: &Rc<Engine>, session: &str, caller: u64, set: Set) -> bool {
         let Some(facts) = self.sessions.end(session, caller, set) else { return false };
-        call::remove_own_sandbox(self, &facts).await;
+        call::remove_own_sandbox(self, &facts.sandbox).await;
         true
+    }
+
+    /// Ends a session whose sandbox its client keeps.
+    pub fn forget(&self, session: &str, caller: u64, set: Set) {
+        self.sessions.end(session, caller, set);
+    }
+
+    /// Removes the sandbox that a client had for itself.
+    pub async fn end_own(self: &Rc<Engine>, own: &Own) {
+        call::remove_own_sandbox(self, own).await;
     }
 
     async fn one(self: &Rc<Engine>, message: Value, context: &Context<'_>, seen: &mut Seen) -> Result<Answer, Fault> {

@@ -78,8 +78,8 @@ fn initialize(engine: &Rc<Engine>, context: &Context<'_>, request: &mut Request)
         version: version.clone(),
         set: context.set,
         caller: context.caller,
-        auto_sandbox: context.auto_sandbox,
-        sandbox: Arc::default(),
+        auto_sandbox: context.auto_sandbox || context.own.is_some(),
+        sandbox: context.own.cloned().unwrap_or_default(),
         outbox: engine.sessions().outbox(),
         subscribed: Arc::default(),
         #[cfg(any(test, feature = "mcp-conformance"))]
@@ -99,7 +99,8 @@ fn initialize(engine: &Rc<Engine>, context: &Context<'_>, request: &mut Request)
 /// The session that a message names.
 fn session<'a>(engine: &Rc<Engine>, context: &Context<'a>) -> Result<(&'a str, Facts), Fault> {
     let Some(id) = context.session else {
-        return Err(Fault::invalid("Mcp-Session-Id is missing: begin with `initialize`"));
+        let of_http = if context.head.is_some() { "Mcp-Session-Id is missing: " } else { "" };
+        return Err(Fault::invalid(format!("{of_http}begin with `initialize`")));
     };
     let Some(facts) = engine.sessions().find(id, context.caller, context.set) else {
         return Err(Fault::new(404, ErrorCode::INVALID_REQUEST, "no such session: begin with `initialize`"));

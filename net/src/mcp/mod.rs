@@ -5,7 +5,7 @@
 //!                              └─► modern  (each request for itself: 2026-07-28)   ─┘   │         └─► progress
 //!  answer: nothing · one message · messages until the last     workspace: tools, resources, completion, subscription
 //! ```
-//! The era is chosen for each request: what names its version in `_meta` is modern. A transport (`http/mcp.rs`) hands in
+//! The era is chosen for each request: what names its version in `_meta` is modern. A transport (`http/mcp.rs`, `stdio`) hands in
 //! one message with what it knows of its sender and carries the answer back; it knows no method.
 //! Must not know: sockets, how a stream is framed.
 
@@ -32,9 +32,9 @@ mod workspace;
 
 pub use engine::{Answer, Context, Engine, Mark, Messages, Taken};
 pub use offer::Set;
-pub use session::Sessions;
+pub use session::{Own, Sessions};
 
-use rmcp::model::{CacheScope, CallToolResult, Implementation, MetaObject, ProtocolVersion, ResultType};
+use rmcp::model::{CacheScope, CallToolResult, Implementation, MetaObject, ProtocolVersion, RequestId, ResultType};
 use serde_json::Value;
 
 #[cfg(all(feature = "mcp-conformance", not(debug_assertions)))]
@@ -97,6 +97,16 @@ impl Era {
 /// What a transport answers to a message that it did not read to its end.
 pub(crate) fn too_long(message: &str) -> Vec<u8> {
     message::Fault::invalid(message).write()
+}
+
+/// Reads a message, or several in an array. An error is the answer to what is no JSON.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Vec<u8>> {
+    message::parse(bytes).map_err(message::Fault::write)
+}
+
+/// What a transport answers to a request that it does not hand on.
+pub(crate) fn refused(id: Option<&RequestId>, message: &str) -> Vec<u8> {
+    message::Fault { id: id.cloned(), ..message::Fault::invalid(message) }.write()
 }
 
 fn server_info() -> Implementation {

@@ -5,7 +5,7 @@ use super::Era;
 use super::call::Seen;
 use super::engine::{Answer, Context, Engine, Messages};
 use super::message::{Fault, Request};
-use super::session::{Facts, Underway};
+use super::session::{Facts, Own, Underway};
 use futures_util::future::LocalBoxFuture;
 use rmcp::model::{RequestId, ServerCapabilities, SubscriptionFilter};
 use serde_json::Value;
@@ -65,4 +65,12 @@ pub(super) struct Asker<'a> {
     pub(super) era: Era,
     /// Legacy only.
     pub(super) session: Option<(&'a Facts, Underway)>,
+}
+
+impl<'a> Asker<'a> {
+    /// The sandbox that is used where none is named, for who has one for itself.
+    pub(super) fn own(&self) -> Option<&'a Own> {
+        let of_session = self.session.as_ref().map(|(facts, _)| *facts).filter(|facts| facts.auto_sandbox);
+        of_session.map(|facts| &facts.sandbox).or(self.context.own)
+    }
 }

@@ -10,7 +10,6 @@ use super::engine::Engine;
 use super::message::Fault;
 use super::methods::{bad_cursor, cut_uri, no_resource};
 use super::offer::Asker;
-use super::session::Facts;
 use super::tools::READ_BYTES_MAX;
 use super::uri::{Place, ROOT, TEMPLATE};
 use crate::failure::{http_status, next_step};
@@ -71,8 +70,7 @@ pub(super) async fn list(
 
 /// The session's own sandbox, where it has made one.
 pub(super) async fn own(asker: &Asker<'_>) -> Option<SandboxId> {
-    let facts: &Facts = asker.session.as_ref()?.0;
-    *facts.sandbox.lock().await
+    *asker.own()?.lock().await
 }
 
 fn root(id: SandboxId, name: &str) -> Resource {

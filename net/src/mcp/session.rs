@@ -53,6 +53,9 @@ impl Drop for Session {
     }
 }
 
+/// The sandbox that a client has for itself, once it is made. Whoever makes it holds the lock, so that it is made once.
+pub type Own = Arc<Turns<Option<SandboxId>>>;
+
 /// What a request must know of its session.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
@@ -62,8 +65,8 @@ pub(super) struct Facts {
     pub(super) caller: u64,
     /// It wants a sandbox of its own where no other is named.
     pub(super) auto_sandbox: bool,
-    /// That sandbox. Whoever makes it holds the lock, so that it is made once.
-    pub(super) sandbox: Arc<Turns<Option<SandboxId>>>,
+    /// That sandbox.
+    pub(super) sandbox: Own,
     /// What its client is told without asking.
     pub(super) outbox: Arc<Outbox>,
     /// The resources that it is told of.

@@ -46,9 +46,9 @@ impl Tools {
         self.rows.iter().find(|row| row.entry.name == name)
     }
 
-    /// All of them, as they are listed.
-    pub(super) fn listed(&self) -> Vec<Tool> {
-        self.rows.iter().map(|row| row.tool.clone()).collect()
+    /// All of them, as they are listed to a client that names a sandbox, or has one for itself where it names none.
+    pub(super) fn listed(&self, has_own: bool) -> Vec<Tool> {
+        self.rows.iter().map(|row| if has_own { row.without_sandbox() } else { row.tool.clone() }).collect()
     }
 }
 
@@ -66,6 +66,22 @@ impl Row {
         };
         let follow = shown.follow.and_then(|name| operations.iter().find(|one| one.name == name));
         Row { entry, tool, in_sandbox, follow }
+    }
+
+    /// The tool for a client that need not name a sandbox.
+    fn without_sandbox(&self) -> Tool {
+        let mut tool = self.tool.clone();
+        let schema = Arc::make_mut(&mut tool.input_schema);
+        if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
+            required.retain(|name| name != SANDBOX_ID);
+        }
+        if let Some(argument) = schema.get_mut("properties").and_then(|properties| properties.get_mut(SANDBOX_ID)) {
+            argument["description"] =
+                "The sandbox to work in. Leave it out to work in the one that is yours alone: it is \
+                made at the first call and removed when you go."
+                    .into();
+        }
+        tool
     }
 
     /// Turns the tool's arguments into the operation's input.
@@ -201,7 +217,7 @@ mod tests {
     ];
 
     fn names(profile: Profile) -> Vec<String> {
-        Tools::new(OPERATIONS, profile).listed().iter().map(|tool| tool.name.to_string()).collect()
+        Tools::new(OPERATIONS, profile).listed(false).iter().map(|tool| tool.name.to_string()).collect()
     }
 
     #[test]
@@ -226,6 +242,16 @@ mod tests {
             assert_eq!(tool["outputSchema"]["type"], "object", "{name}");
             assert!(!tool.to_string().contains("$ref"), "{name}");
         }
+    }
+
+    #[test]
+    fn who_has_a_sandbox_need_not_name_one() {
+        for tool in Tools::new(OPERATIONS, Profile::Full).listed(true) {
+            let required = tool.input_schema["required"].as_array().unwrap();
+            assert!(!required.contains(&json!(SANDBOX_ID)), "{}", tool.name);
+        }
+        let read = &Tools::new(OPERATIONS, Profile::Developer).listed(true)[1];
+        assert_eq!(read.input_schema["required"], json!(["path"]));
     }
 
     #[test]

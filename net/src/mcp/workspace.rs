@@ -21,7 +21,8 @@ use rmcp::model::{
 use workspace_core::{Error, Reason};
 
 const INSTRUCTIONS: &str = "Isolated Linux sandboxes: run commands and work with files in them. Every tool \
-    that works in a sandbox takes its id as `sandbox_id`. Files live in /workspace. Commands are executed without a \
+    that works in a sandbox takes its id as `sandbox_id`; where that is not required, leave it out to \
+    work in one that is yours alone. Files live in /workspace. Commands are executed without a \
     shell unless you run one. There is no network inside.";
 
 /// A set of tools.
@@ -47,9 +48,9 @@ impl Workspace {
     }
 
     async fn answer(&self, asker: Asker<'_>, request: &mut Request, seen: &mut Seen) -> Option<Result<Answer, Fault>> {
-        let (era, sees) = (asker.era, self.sees());
+        let (era, sees, has_own) = (asker.era, self.sees(), asker.own().is_some());
         Some(match request.method.as_str() {
-            "tools/list" => list!(era, request, ListToolsResult, |at| only_page(self.tools.listed(), at)),
+            "tools/list" => list!(era, request, ListToolsResult, |at| only_page(self.tools.listed(has_own), at)),
             "resources/list" => {
                 list!(era, request, ListResourcesResult, |at| resources::list(&asker, sees, at), era.no_caching())
             }

@@ -13,6 +13,24 @@ use std::time::{Duration, Instant};
 /// How long the last service may take to end once its supervisor is gone, in milliseconds.
 const DYING_MS_MAX: u64 = 5_000;
 
+/// Why a data directory is not held.
+#[derive(Debug)]
+pub enum Unheld {
+    /// Another service holds it.
+    InUse(String),
+    /// It cannot be used.
+    Unusable(String),
+}
+
+impl Unheld {
+    /// One line for the user.
+    pub fn line(self) -> String {
+        match self {
+            Unheld::InUse(line) | Unheld::Unusable(line) => line,
+        }
+    }
+}
+
 /// A data directory that this process holds. Released when dropped.
 pub struct DataDir {
     /// Absolute, without symlinks.
@@ -24,12 +42,12 @@ pub struct DataDir {
 
 impl DataDir {
     /// Makes the directory where it is missing and takes its lock. One line on failure.
-    pub fn open(path: &Path) -> Result<DataDir, String> {
+    pub fn open(path: &Path) -> Result<DataDir, Unheld> {
         let failed = |what: &str, error: std::io::Error| {
-            format!(
+            Unheld::Unusable(format!(
                 "the data directory {} {what}: {error}; set WORKSPACE_DATA_DIR to one that this user may write",
                 path.display()
-            )
+            ))
         };
         std::fs::create_dir_all(path).map_err(|e| failed("could not be made", e))?;
         let path = path.canonicalize().map_err(|e| failed("could not be found", e))?;
@@ -116,9 +134,9 @@ fn holder_in(text: &str) -> Option<u32> {
 }
 
 /// One service a directory: the lock lives as long as the file is open, and names its holder.
-fn lock(dir: &OwnedFd, path: &Path) -> Result<File, String> {
+fn lock(dir: &OwnedFd, path: &Path) -> Result<File, Unheld> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let failed = |error: std::io::Error| format!("{}/lock: {error}", path.display());
+    let failed = |error: std::io::Error| Unheld::Unusable(format!("{}/lock: {error}", path.display()));
     let fd = openat(dir.as_fd(), "lock", flags, Mode::from_raw_mode(0o600)).map_err(|e| failed(e.into()))?;
     let mut file = File::from(fd);
     let deadline = Instant::now() + Duration::from_millis(DYING_MS_MAX);
@@ -132,11 +150,11 @@ fn lock(dir: &OwnedFd, path: &Path) -> Result<File, String> {
             std::thread::sleep(Duration::from_millis(20));
             continue;
         }
-        return Err(format!(
+        return Err(Unheld::InUse(format!(
             "the data directory {} is in use by another workspace-server, pid {}; stop that one or set WORKSPACE_DATA_DIR",
             path.display(),
             holder.map_or("unknown".to_owned(), |pid| pid.to_string())
-        ));
+        )));
     }
     let mut write = || {
         file.rewind()?;

@@ -17,7 +17,7 @@ mod rejoin;
 mod unit;
 
 pub use confine::DATA_DIR;
-pub use data_dir::DataDir;
+pub use data_dir::{DataDir, Unheld};
 pub use identity::{Identities, establish};
 
 use crate::sys::{fork, signal};
@@ -39,6 +39,8 @@ const WELL_MS: u64 = 10_000;
 const FAILED_STARTS_MAX: u32 = 5;
 /// A server that ends with this code said why itself, and starting it again would not help.
 pub const EXIT_FATAL: i32 = 2;
+/// A server that ends with this code was started for clients that have gone: the service ends with it.
+pub const EXIT_UNUSED: i32 = 3;
 
 const SIGNALS: [i32; 4] = [libc::SIGCHLD, libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
@@ -105,9 +107,10 @@ fn watch(unit: Unit) -> Outcome {
             _ => {
                 // As PID 1 of a container this reaps strangers too.
                 while let Some((pid, status)) = fork::reap() {
-                    if pid == unit.server && libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == EXIT_FATAL {
+                    let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+                    if pid == unit.server && matches!(code, Some(EXIT_FATAL | EXIT_UNUSED)) {
                         end(unit);
-                        return Outcome::Stopped(1);
+                        return Outcome::Stopped(u8::from(code != Some(EXIT_UNUSED)));
                     }
                     if pid == unit.server || pid == unit.launcher {
                         end(unit);

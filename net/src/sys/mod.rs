@@ -5,5 +5,6 @@ pub mod fork;
 pub(crate) mod heap;
 pub(crate) mod idmap;
 pub(crate) mod namespaces;
+pub(crate) mod peer;
 pub mod signal;
 pub(crate) mod uring;

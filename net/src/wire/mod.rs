@@ -9,6 +9,7 @@ pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod json;
+pub mod lines;
 pub mod printed;
 pub mod query;
 pub mod range;

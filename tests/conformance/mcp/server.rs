@@ -3,7 +3,8 @@
 
 use std::process::ExitCode;
 use workspace_server::command::serve::{self, AtEnd};
+use workspace_server::stdio::Lasts;
 
 fn main() -> ExitCode {
-    serve::run(AtEnd::Delete)
+    serve::run(AtEnd::Delete, Lasts::UntilStopped)
 }

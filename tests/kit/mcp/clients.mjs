@@ -16,7 +16,28 @@ async function use(Client, Transport, options) {
   await client.close();
 }
 
-if (name === "resources") {
+// The program is `base`; its variables are ours.
+async function speak(Client, Transport, options) {
+  const client = new Client({ name: "test", version: "1" }, options);
+  const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => key.startsWith("WORKSPACE_")));
+  await client.connect(new Transport({ command: base, env }));
+  const { tools } = await client.listTools();
+  const own = { name: "process_run", arguments: { command: "sh", args: ["-c", "echo >>ran; wc -l <ran"] } };
+  const counts = [];
+  for (let n = 0; n < 2; n++) counts.push((await client.callTool(own)).structuredContent.stdout.trim());
+  console.log(tools.length, ...counts);
+  await client.close();
+}
+
+if (name === "stdio-sdk") {
+  const { Client } = await load("@modelcontextprotocol/sdk/client/index.js");
+  const { StdioClientTransport } = await load("@modelcontextprotocol/sdk/client/stdio.js");
+  await speak(Client, StdioClientTransport);
+} else if (name.startsWith("stdio-")) {
+  const { Client } = await load("@modelcontextprotocol/client");
+  const { StdioClientTransport } = await load("@modelcontextprotocol/client/stdio");
+  await speak(Client, StdioClientTransport, name === "stdio-auto" ? { versionNegotiation: { mode: "auto" } } : undefined);
+} else if (name === "resources") {
   const { Client } = await load("@modelcontextprotocol/sdk/client/index.js");
   const { StreamableHTTPClientTransport } = await load("@modelcontextprotocol/sdk/client/streamableHttp.js");
   const { ResourceUpdatedNotificationSchema } = await load("@modelcontextprotocol/sdk/types.js");

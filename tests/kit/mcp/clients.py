@@ -1,5 +1,7 @@
-"""Calls our tools with clients as they come from PyPI: `clients.py NAME BASE SANDBOX_ID`. Prints what it saw, a line each."""
+"""Calls our tools with clients as they come from PyPI: `clients.py NAME BASE SANDBOX_ID`. Prints what it saw, a line each.
+Over stdio (`stdio1`, `stdio2`, `stdiofast`) BASE is the program, and the variables are those of this process."""
 import asyncio
+import os
 import sys
 
 name, base, sandbox = sys.argv[1:]
@@ -30,6 +32,45 @@ async def mcp2():
             result = await client.call_tool("process_run", HELLO)
             assert not result.is_error and result.structured_content["stdout"] == "Hello, World!\n", result
             print(tools, *(tool.name for tool in listed.tools))
+
+
+VARIABLES = {name: value for name, value in os.environ.items() if name.startswith("WORKSPACE_")}
+OWN = {"command": "sh", "args": ["-c", "echo >>ran; wc -l <ran"]}
+
+
+async def stdio1():
+    from mcp import ClientSession, StdioServerParameters
+    from mcp.client.stdio import stdio_client
+
+    async with stdio_client(StdioServerParameters(command=base, env=VARIABLES)) as (read, write):
+        async with ClientSession(read, write) as session:
+            began = await session.initialize()
+            listed = await session.list_tools()
+            results = [await session.call_tool("process_run", OWN) for _ in range(2)]
+            assert not any(result.isError for result in results), results
+            counts = [result.structuredContent["stdout"].strip() for result in results]
+            print(began.protocolVersion, len(listed.tools), *counts)
+
+
+async def stdio2():
+    from mcp import Client, StdioServerParameters
+    from mcp.client.stdio import stdio_client
+
+    async with Client(stdio_client(StdioServerParameters(command=base, env=VARIABLES))) as client:
+        listed = await client.list_tools()
+        results = [await client.call_tool("process_run", OWN) for _ in range(2)]
+        print(len(listed.tools), *(result.structured_content["stdout"].strip() for result in results))
+
+
+async def stdiofast():
+    from fastmcp import Client
+    from fastmcp.client.transports import StdioTransport
+
+    transport = StdioTransport(command=base, args=[], env=VARIABLES, keep_alive=False)
+    async with Client(transport) as client:
+        assert len(await client.list_tools()) == 6
+        results = [await client.call_tool("process_run", OWN) for _ in range(2)]
+        print(*(result.structured_content["stdout"].strip() for result in results))
 
 
 async def fastmcp():
