@@ -35,7 +35,7 @@ pub struct Asked {
     pub range: Option<String>,
     /// The field If-Range: the range is wanted only of the file with this tag.
     pub if_range: Option<String>,
-    /// If-Match and If-None-Match.
+    /// If-Match, If-None-Match, If-Modified-Since and If-Unmodified-Since.
     pub conditions: Conditions,
 }
 

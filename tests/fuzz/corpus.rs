@@ -39,6 +39,12 @@ pub(crate) const range: &[&[u8]] = &[
     b"lines=1-2",
 ];
 
+pub(crate) const date: &[&[u8]] = &[
+    b"Sun, 06 Nov 1994 08:49:37 GMT",
+    b"Sunday, 06-Nov-94 08:49:37 GMT",
+    b"Sun Nov  6 08:49:37 1994",
+    b"Tue, 29 Feb 2000 23:59:60 GMT",
+];
 pub(crate) const entity: &[&[u8]] =
     &[b"\"a\", W/\"b,c\"", b"*", b"\"\"", b"\"unterminated", "\"é\" , \"x\"".as_bytes(), b"W/\"a\"\"b\""];
 

@@ -14,4 +14,4 @@ macro_rules! fuzz {
     ($($name:ident)*) => { $(#[test] fn $name() { run::run(targets::$name, corpus::$name); })* };
 }
 
-fuzz! { head framing chunked query range entity json fields base64_url printed terminal websocket grpc_frame record database_file log_filter }
+fuzz! { head framing chunked query range entity date json fields base64_url printed terminal websocket grpc_frame record database_file log_filter }

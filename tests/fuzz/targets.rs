@@ -16,8 +16,8 @@ use workspace_server::wire::chunked;
 use workspace_server::wire::head::{HEAD_BYTES_MAX, Progress, Scan};
 use workspace_server::wire::printed::{Encoding, Printed};
 use workspace_server::wire::{
-    base64, entity as wire_entity, fields as wire_fields, framing as wire_framing, json as wire_json,
-    query as wire_query, range as wire_range, terminal as wire_terminal,
+    base64, date as wire_date, entity as wire_entity, fields as wire_fields, framing as wire_framing,
+    json as wire_json, query as wire_query, range as wire_range, terminal as wire_terminal,
 };
 
 /// Whole or byte by byte, the walk ends at the same place; and the decoder behind it takes no byte more or less.
@@ -102,6 +102,13 @@ pub(crate) fn range(input: &[u8]) {
             assert_eq!(wire_range::read(&one, size), wire_range::Part::Of(part));
         }
     }
+}
+
+/// What is read as a date is written as one, and read as the same.
+pub(crate) fn date(input: &[u8]) {
+    let Some(second) = wire_date::read(&String::from_utf8_lossy(input)) else { return };
+    let written = wire_date::write(second);
+    assert_eq!(std::str::from_utf8(&written).ok().and_then(wire_date::read), Some(second));
 }
 
 /// Tags are those between the quotes; a strong comparison never has more than a weak one.

@@ -60,6 +60,62 @@ fn parts_and_tags_are_those_of_the_rfc() {
 }
 
 #[test]
+fn dates_are_looked_at_where_tags_are_not() {
+    let server = Server::start();
+    let files = Files::new(&server);
+    for path in ["/workspace/f", "/tmp/f"] {
+        files.put(path, &[], b"0123456789").expect(200);
+        files.sh(&format!("touch -d '2020-02-29 12:00:00.7 UTC' {path}"));
+        let whole = files.get(path, &[RAW]).expect(200);
+        let (date, tag) = ("Sat, 29 Feb 2020 12:00:00 GMT", whole.header("etag").expect("an etag").to_owned());
+        assert_eq!(whole.header("last-modified"), Some(date));
+        let (before, after) = ("Sat, 29 Feb 2020 11:59:59 GMT", "Saturday, 29-Feb-20 12:00:01 GMT");
+        let (since, until, none, this) = ("If-Modified-Since", "If-Unmodified-Since", "If-None-Match", "If-Match");
+        for (fields, status) in [
+            (&[(since, date)][..], 304),
+            (&[(since, after)], 304),
+            (&[(since, before)], 200),
+            (&[(since, "Sat Feb 29 12:00:00 2020")], 304),
+            // What is no date is not there.
+            (&[(since, "yesterday")], 200),
+            (&[(until, "yesterday")], 200),
+            (&[(until, date)], 200),
+            (&[(until, before)], 412),
+            // Tags come first.
+            (&[(none, "\"other\""), (since, date)], 200),
+            (&[(none, tag.as_str()), (since, before)], 304),
+            (&[(this, tag.as_str()), (until, before)], 200),
+            (&[(this, "\"other\""), (until, date)], 412),
+            // What must hold comes before what need not be sent.
+            (&[(until, before), (since, date)], 412),
+            (&[(since, date), ("Range", "bytes=0-1")], 304),
+            (&[(since, before), ("Range", "bytes=0-1")], 206),
+        ] {
+            for method in ["GET", "HEAD"] {
+                let all: Vec<_> = fields.iter().copied().chain([RAW]).collect();
+                let route = files.route(&format!("/files?path={path}"));
+                let answer = server.request(method, &route, &all, b"");
+                assert_eq!(answer.status, status, "{method} {path} {fields:?}: {}", answer.text());
+                match status {
+                    412 if method == "GET" => drop(answer.expect_error(412, 3009)),
+                    304 => {
+                        let told = (answer.header("last-modified"), answer.header("etag"), answer.body.len());
+                        assert_eq!(told, (Some(date), Some(tag.as_str()), 0), "{fields:?}");
+                    }
+                    _ => {}
+                }
+            }
+        }
+        // A change: only what must hold is asked.
+        files.put(path, &[(until, before)], b"x").expect_error(412, 3009);
+        files.put("/tmp/none", &[(until, date)], b"x").expect_error(412, 3009);
+        files.put(path, &[(since, date), (until, date)], b"x").expect(200);
+        files.put(path, &[(until, date)], b"y").expect_error(412, 3009);
+        assert_eq!(files.get(path, &[RAW]).expect(200).text(), "x");
+    }
+}
+
+#[test]
 fn content_and_names_run_in_no_browser() {
     let server = Server::start();
     let files = Files::new(&server);

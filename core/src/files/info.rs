@@ -161,35 +161,66 @@ pub struct Conditions {
     pub if_match: Option<Tags>,
     /// It has none of these tags.
     pub if_none_match: Option<Tags>,
+    /// It was not changed since then, in seconds since 1970. Not looked at beside `if_match`.
+    pub if_unmodified_since_s: Option<u64>,
+    /// A reader has it already if it was not changed since then. Not looked at beside `if_none_match`, nor for changes.
+    pub if_modified_since_s: Option<u64>,
+}
+
+/// What conditions are held against: a file that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its tag.
+    pub tag: String,
+    /// Wall time in µs.
+    pub modified_us: u64,
+}
+
+impl Seen {
+    pub(super) fn of(stat: &Stat) -> Seen {
+        Seen { tag: tag(stat), modified_us: modified_us(stat) }
+    }
+
+    /// A date has no more than seconds.
+    fn is_since(&self, second: u64) -> bool {
+        self.modified_us / 1_000_000 > second
+    }
 }
 
 impl Conditions {
-    /// Nothing is demanded.
+    /// Nothing is demanded of what is changed.
     pub fn is_empty(&self) -> bool {
-        self.if_match.is_none() && self.if_none_match.is_none()
+        self.if_match.is_none() && self.if_none_match.is_none() && self.if_unmodified_since_s.is_none()
     }
 
-    /// The tag is one of `if_none_match`: a reader has these bytes already.
-    pub fn is_known(&self, tag: &str) -> bool {
-        self.if_none_match.as_ref().is_some_and(|tags| tags.hold(Some(tag)))
+    /// A reader has these bytes already. In the order of RFC 9110 section 13.2.2, after [`Conditions::check_match`].
+    pub fn is_known(&self, seen: &Seen) -> bool {
+        match (&self.if_none_match, self.if_modified_since_s) {
+            (Some(tags), _) => tags.hold(Some(&seen.tag)),
+            (None, Some(second)) => !seen.is_since(second),
+            (None, None) => false,
+        }
     }
 
-    /// 3009 where the tag is none of `if_match`.
-    pub fn check_match(&self, tag: Option<&str>) -> Result<(), Error> {
-        match &self.if_match {
-            Some(tags) if !tags.hold(tag) => Err(Error::new(
-                Reason::PreconditionFailed,
-                "the file is not the one that If-Match names; read it again",
-            )),
+    /// 3009 where it is none of `if_match`, or was changed since.
+    pub fn check_match(&self, seen: Option<&Seen>) -> Result<(), Error> {
+        let failed = |message| Err(Error::new(Reason::PreconditionFailed, message));
+        match (&self.if_match, self.if_unmodified_since_s) {
+            (Some(tags), _) if !tags.hold(seen.map(|seen| &seen.tag[..])) => {
+                failed("the file is not the one that If-Match names; read it again")
+            }
+            (None, Some(second)) if seen.is_none_or(|seen| seen.is_since(second)) => {
+                failed("the file was changed since If-Unmodified-Since, or is not there; read it again")
+            }
             _ => Ok(()),
         }
     }
 
-    /// 3009 where a change is not allowed; `tag` is that of the file that is there.
-    pub fn check(&self, tag: Option<&str>) -> Result<(), Error> {
-        self.check_match(tag)?;
+    /// 3009 where a change is not allowed, of the file that is there.
+    pub fn check(&self, seen: Option<&Seen>) -> Result<(), Error> {
+        self.check_match(seen)?;
         match &self.if_none_match {
-            Some(tags) if tags.hold(tag) => {
+            Some(tags) if tags.hold(seen.map(|seen| &seen.tag[..])) => {
                 Err(Error::new(Reason::PreconditionFailed, "there is a file that If-None-Match names"))
             }
             _ => Ok(()),
@@ -204,13 +235,27 @@ mod tests {
     #[test]
     fn conditions_are_those_of_the_rfc() {
         let these = |tag: &str| Some(Tags::These(vec![tag.to_owned()]));
-        let of = |if_match, if_none_match| Conditions { if_match, if_none_match };
-        let holds = |conditions: &Conditions, tag| conditions.check(tag).is_ok();
+        let of = |if_match, if_none_match| Conditions { if_match, if_none_match, ..Conditions::default() };
+        // Changed in the second 100.
+        let seen = |tag: &str| Seen { tag: tag.to_owned(), modified_us: 100_999_999 };
+        let holds = |conditions: &Conditions, tag: Option<&str>| conditions.check(tag.map(seen).as_ref()).is_ok();
         assert!(holds(&of(None, None), None) && holds(&of(None, None), Some("a")));
         assert!(holds(&of(these("a"), None), Some("a")) && !holds(&of(these("a"), None), Some("b")));
         assert!(!holds(&of(Some(Tags::Any), None), None) && holds(&of(Some(Tags::Any), None), Some("a")));
         assert!(holds(&of(None, Some(Tags::Any)), None) && !holds(&of(None, Some(Tags::Any)), Some("a")));
         assert!(holds(&of(None, these("a")), Some("b")) && !holds(&of(None, these("a")), Some("a")));
-        assert!(of(None, these("a")).is_known("a") && !of(None, None).is_known("a"));
+        assert!(of(None, these("a")).is_known(&seen("a")) && !of(None, None).is_known(&seen("a")));
+        for (second, unmodified) in [(99, false), (100, true), (101, true)] {
+            let until = Conditions { if_unmodified_since_s: Some(second), ..of(None, None) };
+            assert_eq!((holds(&until, Some("a")), holds(&until, None)), (unmodified, false), "{second}");
+            assert!(!until.is_empty());
+            // Tags come before dates, whatever these say.
+            assert!(holds(&Conditions { if_match: these("a"), ..until.clone() }, Some("a")));
+            let since = Conditions { if_modified_since_s: Some(second), ..of(None, None) };
+            assert_eq!(since.is_known(&seen("a")), unmodified, "{second}");
+            assert!(holds(&since, Some("a")) && since.is_empty(), "a change asks for nothing of the kind");
+            assert!(!Conditions { if_none_match: these("b"), ..since.clone() }.is_known(&seen("a")));
+            assert!(Conditions { if_none_match: these("a"), ..since }.is_known(&seen("a")));
+        }
     }
 }

@@ -31,7 +31,7 @@ mod write;
 pub use archive::{Packed, Received, Unpacked};
 pub use change::Recursive;
 pub use elsewhere::Worker;
-pub use info::{Conditions, FileInfo, Kind, Tags};
+pub use info::{Conditions, FileInfo, Kind, Seen, Tags};
 pub use list::{ListOptions, Listing};
 pub use path::SandboxPath;
 pub use places::{Inside, Places};

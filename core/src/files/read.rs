@@ -4,6 +4,7 @@
 //! bytes that were not there.
 
 use super::elsewhere::Worker;
+use super::info::Seen;
 use super::path::SandboxPath;
 use super::pool::{Lasts, Pool};
 use super::resolve::{Last, Node, existing};
@@ -75,6 +76,11 @@ impl Tree {
 }
 
 impl Content {
+    /// As conditions look at it.
+    pub fn seen(&self) -> Seen {
+        Seen { tag: self.tag.clone(), modified_us: self.modified_us }
+    }
+
     /// Reads a part of it, which must lie within its size.
     pub fn read(&self, range: Range<u64>) -> Pieces {
         Pieces {

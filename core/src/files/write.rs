@@ -9,7 +9,7 @@
 //! looked at and the rename is made under one lock.
 
 use super::elsewhere::{InsideUpload, Worker};
-use super::info::{self, Conditions, Tags};
+use super::info::{self, Conditions, Seen, Tags};
 use super::path::SandboxPath;
 use super::pool::Lasts;
 use super::read::regular;
@@ -249,7 +249,7 @@ impl Work {
         let _alone = self.tree.commits().lock().unwrap_or_else(PoisonError::into_inner);
         let file = node.reopen(OFlags::WRONLY | OFlags::APPEND).map_err(fails)?;
         let stat = rustix::fs::fstat(&file).map_err(fails)?;
-        self.options.conditions.check(Some(&info::tag(&stat)))?;
+        self.options.conditions.check(Some(&Seen::of(&stat)))?;
         let before = info::size(&stat);
         let mut copied = 0;
         if let Err(errno) = append_all(&self.file, &file, &mut copied) {
@@ -278,8 +278,7 @@ fn allowed(node: Option<&Node>, path: &SandboxPath, options: &WriteOptions) -> R
     if let Some(node) = node {
         regular(node, path)?;
     }
-    let tag = node.map(|node| info::tag(&node.stat));
-    options.conditions.check(tag.as_deref())
+    options.conditions.check(node.map(|node| Seen::of(&node.stat)).as_ref())
 }
 
 fn append_all(from: &OwnedFd, to: &OwnedFd, copied: &mut u64) -> rustix::io::Result<()> {

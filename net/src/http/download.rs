@@ -4,9 +4,9 @@
 //! Source: RFC 9110 sections 8.8, 14.4 and 15.4.5; RFC 6266 and RFC 8187 for the name.
 
 use super::answer::{COPIED_BYTES_MAX, decimal, field};
-use super::clock;
 use super::socket::{Gone, Wire};
 use crate::content::{Content, Part};
+use crate::wire::date;
 use std::io::Write;
 
 const NOT_RUN: &[u8] = b"content-security-policy: default-src 'none'; sandbox\r\n";
@@ -22,7 +22,7 @@ pub(super) fn write_fields(out: &mut Vec<u8>, content: &Content) {
     }
     if let Some(us) = content.modified_us {
         out.extend_from_slice(b"last-modified: ");
-        out.extend_from_slice(&clock::format(us / 1_000_000));
+        out.extend_from_slice(&date::write(us / 1_000_000));
         out.extend_from_slice(b"\r\ncache-control: no-cache\r\n");
     }
     if content.part == Part::Known {

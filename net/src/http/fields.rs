@@ -2,9 +2,13 @@
 
 use crate::failure::Refusal;
 use crate::operation::{Asked, Carries};
+use crate::wire::date;
 use crate::wire::entity::{self, Comparison};
 use crate::wire::framing;
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{
+    ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    RANGE,
+};
 use http::request::Parts;
 use http::{HeaderName, Method};
 use workspace_core::files::Conditions;
@@ -75,6 +79,9 @@ pub(super) fn asked(head: &Parts) -> Result<Asked, Refusal> {
         conditions: Conditions {
             if_match: tags(IF_MATCH, Comparison::Strong)?,
             if_none_match: tags(IF_NONE_MATCH, Comparison::Weak)?,
+            // What is no date is as good as not there, RFC 9110 sections 13.1.3 and 13.1.4.
+            if_unmodified_since_s: text(IF_UNMODIFIED_SINCE)?.and_then(date::read),
+            if_modified_since_s: text(IF_MODIFIED_SINCE)?.and_then(date::read),
         },
     })
 }

@@ -130,8 +130,9 @@ impl Operation for FileRead {
         let path = place::path("path", &call.input.path)?;
         let encoding = encoding(call.input.encoding.as_deref())?;
         let file = shard.files(call.sandbox()?)?.open(path).await?;
-        call.asked.conditions.check_match(Some(&file.tag))?;
-        if call.asked.bytes || call.asked.conditions.is_known(&file.tag) {
+        let seen = file.seen();
+        call.asked.conditions.check_match(Some(&seen))?;
+        if call.asked.bytes || call.asked.conditions.is_known(&seen) {
             return Ok(bytes(file, &call.asked));
         }
         text(file, encoding).await
@@ -142,7 +143,7 @@ impl Operation for FileRead {
 fn bytes(file: files::Content, asked: &Asked) -> FileBody {
     let is_same = asked.if_range.as_ref().is_none_or(|tag| tag.trim() == format!("\"{}\"", file.tag));
     let (part, read) = match asked.range.as_ref().filter(|_| is_same).map(|field| range::read(field, file.size)) {
-        _ if asked.conditions.is_known(&file.tag) => (Part::Known, 0..0),
+        _ if asked.conditions.is_known(&file.seen()) => (Part::Known, 0..0),
         None | Some(range::Part::Whole) => (Part::Whole, 0..file.size),
         Some(range::Part::Of(range)) => (Part::Of(range.clone()), range),
         Some(range::Part::Unsatisfiable) => {

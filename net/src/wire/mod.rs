@@ -4,6 +4,7 @@
 
 pub mod base64;
 pub mod chunked;
+pub mod date;
 pub mod entity;
 pub mod fields;
 pub mod framing;

@@ -4,7 +4,7 @@ use super::forged;
 use crate::clock;
 use crate::error::Error;
 use crate::files::FileInfo;
-use crate::files::info::{Kind, Shown};
+use crate::files::info::{self, Kind, Shown};
 use rustix::fs::FileType;
 use workspace_proto::agent::FileNode;
 
@@ -43,6 +43,11 @@ impl Seen {
     pub(super) fn tag(&self) -> String {
         let node = &self.0;
         format!("{:x}-{:x}-{:x}-{:x}", node.inode, node.size, node.changed_ns, node.modified_ns)
+    }
+
+    /// As conditions look at it.
+    pub(super) fn judged(&self) -> info::Seen {
+        info::Seen { tag: self.tag(), modified_us: self.modified_us() }
     }
 
     pub(super) fn modified_us(&self) -> u64 {

@@ -42,7 +42,7 @@ impl InsideUpload {
             Some(Kind::Directory) => return Err(failure::of(Errno::ISDIR, &path)),
             Some(_) => return Err(failure::special(&path)),
         }
-        options.conditions.check(there.as_ref().map(Seen::tag).as_deref())?;
+        options.conditions.check(there.as_ref().map(Seen::judged).as_ref())?;
         Ok(InsideUpload { worker, path, options, there: there.map(|seen| seen.0) })
     }
 
