@@ -3,6 +3,7 @@
 //! `agent.proto` and `launcher.proto` are the truth; the Rust types are generated at build time.
 //! Must not know: sockets, threads, clocks, any other crate of this workspace.
 
+pub mod find;
 pub mod grpc_frame;
 
 /// The server–agent messages of `agent.proto`.
@@ -63,6 +64,18 @@ pub const FILE_PIECE_BYTES_MAX: usize = 64 << 10;
 
 /// Most entries that are asked for at once.
 pub const FILE_ENTRIES_MAX: usize = 10_002;
+
+/// Most matches of one search.
+pub const FILE_MATCHES_MAX: usize = 10_000;
+
+/// Of one line that a search shows, in characters.
+pub const FOUND_TEXT_CHARS_MAX: usize = 1000;
+
+/// Of all that a search shows, paths and lines, in bytes; the last one may go beyond it.
+pub const FOUND_BYTES_MAX: usize = 4 << 20;
+
+/// Most parts of an archive.
+pub const FILE_PARTS_MAX: u64 = 1_000_000;
 
 /// Largest packet between server and launcher, in bytes.
 pub const PACKET_BYTES_MAX: usize = 64 << 10;

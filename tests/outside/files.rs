@@ -305,40 +305,6 @@ fn a_copy_is_whole_and_the_users() {
 }
 
 #[test]
-fn lines_and_files_are_found() {
-    let server = Server::start();
-    let files = Files::new(&server);
-    files.sh("mkdir -p src/deep .git; printf 'one\\nfn Main() {}\\nthree\\n' >src/a.rs; printf 'fn main' >src/deep/b.rs; echo 'fn main' >c.txt; \
-        printf 'fn main\\0' >bin; echo 'fn main' >.git/x; ln -s /etc link; mkfifo p; ln -s . loop; head -c 3000000 /dev/zero | tr '\\0' m >long");
-    let search = |query: &str| server.get(&files.route(&format!("/files/search?{query}"))).expect(200).json();
-    let paths = |found: &Value| {
-        let mut paths: Vec<String> = found["matches"]
-            .as_array()
-            .expect("matches")
-            .iter()
-            .map(|m| format!("{}:{}", m["path"].as_str().expect("path").trim_start_matches("/workspace/"), m["line"]))
-            .collect();
-        paths.sort();
-        paths
-    };
-    assert_eq!(paths(&search("pattern=fn%20main")), ["c.txt:1", "src/deep/b.rs:1"]);
-    let found = search("pattern=%5Efn%20m&ignore_case=true&glob=*.rs");
-    assert_eq!(paths(&found), ["src/a.rs:2", "src/deep/b.rs:1"]);
-    assert_eq!((&found["truncated"], &found["files_searched"]), (&json!(false), &json!(2)));
-    assert_eq!(paths(&search("glob=src/*.rs")), ["src/a.rs:null"]);
-    assert_eq!(paths(&search("glob=**/*.rs&path=src")), ["a.rs:null", "deep/b.rs:null"].map(|p| format!("src/{p}")));
-    assert_eq!(paths(&search("pattern=main&hidden=true&path=.git")), [".git/x:1"]);
-    assert_eq!(paths(&search("pattern=three&path=src/a.rs")), ["src/a.rs:3"]);
-    let cut = search("pattern=.&limit=1");
-    assert_eq!((cut["matches"].as_array().map(Vec::len), &cut["truncated"]), (Some(1), &json!(true)));
-    for bad in ["pattern=(", "glob=%5B", "pattern=(a%7B1000%7D)%7B1000%7D", "limit=0", "limit=10001"] {
-        server.get(&files.route(&format!("/files/search?{bad}"))).expect_error(400, 1002);
-    }
-    server.get(&files.route("/files/search?path=link&pattern=root")).expect_error(501, 1004);
-    server.get(&files.route("/files/search?path=p&pattern=root")).expect_error(400, 3005);
-}
-
-#[test]
 fn every_field_tried_wrong() {
     let server = Server::start();
     let files = Files::new(&server);

@@ -37,41 +37,50 @@ fn summed(mut head: Vec<u8>, body: &[u8]) -> Vec<u8> {
 #[test]
 fn a_tree_comes_up_and_goes_down_whole() {
     as_everyone(|server| {
-        let files = Files::new(server);
-        let long = format!("{}/{}", "d".repeat(120), "n".repeat(200));
-        let make = format!(
-            "mkdir -p s/{} s/empty; cd s; echo long >{long}; printf '#!/bin/sh\\necho ran' >x; chmod 755 x; \
-            ln -s x link; ln x hard; ln -s /etc/passwd out; head -c 700000 /dev/zero >big; touch -d 2001-02-03 big; \
-            touch \"$(printf 'caf\\351')\"; mkfifo fifo",
-            "d".repeat(120)
-        );
-        files.sh(&make);
-        let down = files.server.get(&files.route("/files/archive?path=s")).expect(200);
-        assert_eq!(down.header("content-type"), Some("application/x-tar"));
-        assert_eq!(down.header("content-disposition"), Some("attachment; filename*=UTF-8''s.tar"));
-        let mut tar =
-            Command::new("tar").args(["-tvf", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("tar");
-        let mut to = tar.stdin.take().expect("stdin");
-        let archive = down.body.clone();
-        let feed = std::thread::spawn(move || to.write_all(&archive));
-        let listed = tar.wait_with_output().expect("tar");
-        feed.join().expect("feed").expect("feed");
-        assert!(listed.status.success() && String::from_utf8_lossy(&listed.stdout).contains("2001-02-03"));
-        let done = up(&files, "t/deep", &down.body).expect(200).json();
-        assert_eq!((&done["entries"], &done["bytes"]), (&json!(9), &json!(700_000 + 5 + 18 + 18)));
-        let look = |dir: &str| {
-            files.sh(&format!("cd {dir}; find . ! -type p ! -name . -printf '%p %y %m %u %s %l\\n' | sed 's/ d \\([0-7]*\\) user [0-9]*/ d \\1/' | sort; cat {long}"))
-        };
-        assert_eq!(look("s"), look("t/deep"));
-        assert_eq!(files.sh("./t/deep/link"), "ran");
-        // Again over itself, and beside what was there.
-        files.sh("echo mine >t/deep/mine; echo changed >t/deep/x");
-        up(&files, "t/deep", &down.body).expect(200);
-        assert_eq!(files.sh("cat t/deep/mine; ./t/deep/x"), "mine\nran");
-        files.sh("rm t/deep/big; mkdir t/deep/big; echo old >t/deep/x");
-        up(&files, "t/deep", &down.body).expect_error(409, 3002);
-        assert_eq!(files.sh("cat t/deep/x"), "old", "what does not fit changes nothing");
+        for place in ["/workspace", "/tmp"] {
+            whole_in(&Files::new(server), place);
+        }
     });
+}
+
+/// Where commands of the sandbox work, and where only its own mounts lead.
+fn whole_in(files: &Files, place: &str) {
+    let sh = |script: &str| files.sh(&format!("cd {place}; {script}"));
+    let long = format!("{}/{}", "d".repeat(120), "n".repeat(200));
+    let make = format!(
+        "mkdir -p s/{} s/empty; cd s; echo long >{long}; printf '#!/bin/sh\\necho ran' >x; chmod 755 x; \
+        ln -s x link; ln x hard; ln -s /etc/passwd out; head -c 700000 /dev/zero >big; touch -d 2001-02-03 big; \
+        touch \"$(printf 'caf\\351')\"; mkfifo fifo",
+        "d".repeat(120)
+    );
+    sh(&make);
+    let down = files.server.get(&files.route(&format!("/files/archive?path={place}/s"))).expect(200);
+    assert_eq!(down.header("content-type"), Some("application/x-tar"));
+    assert_eq!(down.header("content-disposition"), Some("attachment; filename*=UTF-8''s.tar"));
+    let mut tar =
+        Command::new("tar").args(["-tvf", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("tar");
+    let mut to = tar.stdin.take().expect("stdin");
+    let archive = down.body.clone();
+    let feed = std::thread::spawn(move || to.write_all(&archive));
+    let listed = tar.wait_with_output().expect("tar");
+    feed.join().expect("feed").expect("feed");
+    assert!(listed.status.success() && String::from_utf8_lossy(&listed.stdout).contains("2001-02-03"));
+    let done = up(files, &format!("{place}/t/deep"), &down.body).expect(200).json();
+    assert_eq!((&done["entries"], &done["bytes"]), (&json!(9), &json!(700_000 + 5 + 18 + 18)));
+    let look = |dir: &str| {
+        sh(&format!(
+            "cd {dir}; find . ! -type p ! -name . -printf '%p %y %m %u %s %l\\n' | sed 's/ d \\([0-7]*\\) user [0-9]*/ d \\1/' | sort; cat {long}"
+        ))
+    };
+    assert_eq!(look("s"), look("t/deep"));
+    assert_eq!(sh("./t/deep/link"), "ran");
+    // Again over itself, and beside what was there.
+    sh("echo mine >t/deep/mine; echo changed >t/deep/x");
+    up(files, &format!("{place}/t/deep"), &down.body).expect(200);
+    assert_eq!(sh("cat t/deep/mine; ./t/deep/x"), "mine\nran");
+    sh("rm t/deep/big; mkdir t/deep/big; echo old >t/deep/x");
+    up(files, &format!("{place}/t/deep"), &down.body).expect_error(409, 3002);
+    assert_eq!(sh("cat t/deep/x"), "old", "what does not fit changes nothing");
 }
 
 #[test]
@@ -89,15 +98,28 @@ fn hundreds_of_small_files_go_in_one_request() {
         files.put(&format!("single/{n}"), &[], format!("file {n}").as_bytes()).expect(200);
     }
     println!("60 files one by one: {:?}", started.elapsed());
-    assert_eq!(files.sh("ls many | wc -l; cat many/599; stat -c %a:%u many/7"), "600\nfile 599755:1000");
+    let look = "ls many | wc -l; cat many/599; stat -c %a:%u many/7";
+    assert_eq!(files.sh(look), "600\nfile 599755:1000");
+    let started = std::time::Instant::now();
+    assert_eq!(up(&files, "/tmp/up", &archive).expect(200).json()["entries"], 600);
+    println!("600 files in one request into /tmp: {:?}", started.elapsed());
+    assert_eq!(files.sh(&format!("cd /tmp/up; {look}; ls -A /tmp")), "600\nfile 599755:1000\nup");
 }
 
 #[test]
 fn a_hostile_archive_is_refused_and_leaves_nothing() {
     as_everyone(|server| {
         let files = Files::new(server);
-        files.sh("mkdir place; echo kept >place/f; ln -s /etc place/link; mkdir place/d");
-        let seen = || files.sh("find . -printf '%p %y %s %l %m\\n' | sort; cat place/f");
+        // Where the host's walk leads, and where only a worker inside comes.
+        let places = ["/workspace/place", "/dev/shm/place"];
+        for place in places {
+            files.sh(&format!("mkdir {place}; cd {place}; echo kept >f; ln -s /etc link; mkdir d"));
+        }
+        let seen = || {
+            files.sh(
+                "find /workspace /dev/shm -printf '%p %y %s %l %m\\n' | sort; cat /workspace/place/f /dev/shm/place/f",
+            )
+        };
         let before = seen();
         let f = |name: &[u8]| entry(name, b'0', b"evil", b"");
         let pax = |record: &[u8]| entry(b"pax", b'x', record, b"");
@@ -141,14 +163,21 @@ fn a_hostile_archive_is_refused_and_leaves_nothing() {
         ];
         for (what, archive) in archives {
             // Something good before it, so that half of it could be seen.
-            let answer = up(&files, "place", &[f(b"good"), archive].concat());
-            assert!(matches!(answer.status, 400 | 409), "{what}: {} {}", answer.status, answer.text());
-            answer.assert_error_form();
-            assert_eq!(seen(), before, "{what}");
+            let archive = [f(b"good"), archive].concat();
+            let [host, inside] = places.map(|place| {
+                let answer = up(&files, place, &archive);
+                assert!(matches!(answer.status, 400 | 409), "{what}: {} {}", answer.status, answer.text());
+                answer.assert_error_form();
+                assert_eq!(seen(), before, "{what}");
+                answer.json()["message"].as_str().expect("a message").replace(place, "")
+            });
+            assert_eq!(host, inside, "{what}: refused in the same words");
         }
         // What one writer means for another file: the last one stands, and no bits that give rights.
-        up(&files, "place", &[f(b"twice"), entry(b"twice", b'0', b"second", b"")].concat()).expect(200);
-        assert_eq!(files.sh("cat place/twice; stat -c %a place/twice"), "second755");
+        for place in places {
+            up(&files, place, &[f(b"twice"), entry(b"twice", b'0', b"second", b"")].concat()).expect(200);
+            assert_eq!(files.sh(&format!("cd {place}; cat twice; stat -c %a twice")), "second755");
+        }
         let limit = server.create(json!({"resources": {"disk_bytes": 4 << 20}}));
         let small = Files { server, id: limit };
         let zeros = entry(b"zeros", b'0', &vec![0; 3 << 20], b"");

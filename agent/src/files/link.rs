@@ -20,6 +20,8 @@ const STEPS: u32 = 64;
 pub(super) struct Link {
     decoder: Decoder,
     piece: Vec<u8>,
+    /// Encoded, not sent yet.
+    queued: Vec<u8>,
     looked: Option<Instant>,
     steps: u32,
 }
@@ -47,14 +49,25 @@ impl Link {
 
     /// Sends a message; waits for as long as its reader does not take it.
     pub(super) fn send(&mut self, reply: Reply) -> Result<(), Fault> {
-        let bytes = grpc_frame::encode(&FileReply { reply: Some(reply) });
-        let mut rest = &bytes[..];
+        self.queue(reply)?;
+        self.flush()
+    }
+
+    /// Sends a message with those that follow, or before them where they are many.
+    pub(super) fn queue(&mut self, reply: Reply) -> Result<(), Fault> {
+        self.queued.extend_from_slice(&grpc_frame::encode(&FileReply { reply: Some(reply) }));
+        if self.queued.len() < PIECE_BYTES { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<(), Fault> {
+        let mut rest = &self.queued[..];
         while !rest.is_empty() {
             match rustix::io::retry_on_intr(|| rustix::io::write(rustix::stdio::stdout(), rest)) {
                 Ok(written) => rest = &rest[written..],
                 Err(_) => return Err(Fault::Gone),
             }
         }
+        self.queued.clear();
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //! user, for one caller.
 //!
 //! ```text
-//!  server ── h2 ──► agent ── socket ──► worker: link.rs ─► which request? ─► place.rs ─► read · write · tree · copy
+//!  server ── h2 ──► agent ── socket ──► worker: link.rs ─► which request? ─► place.rs ─► read · write · tree · copy · pack · unpack · search
 //!                                         ▲ 0 and 1                 paths are the kernel's to resolve
 //! ```
 //! It has no right that its caller's commands have not, so no path, link or race leads it anywhere that they can't go:
@@ -11,9 +11,12 @@
 
 mod copy;
 mod link;
+mod pack;
 mod place;
 mod read;
+mod search;
 mod tree;
+mod unpack;
 mod write;
 
 use link::Link;
@@ -21,6 +24,7 @@ use read::Open;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use std::process::ExitCode;
+use unpack::Parcel;
 use workspace_proto::agent::file_reply::Reply;
 use workspace_proto::agent::file_request::Request;
 use workspace_proto::agent::{FileDone, FileFailed, FileNode};
@@ -53,14 +57,12 @@ pub(crate) fn run() -> ExitCode {
     // A tree takes a descriptor for each level.
     let hard = rustix::process::getrlimit(Resource::Nofile).maximum;
     let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
-    let mut worker = Worker { link: Link::default(), open: None, draft: None };
+    let mut worker = Worker { link: Link::default(), open: None, coming: Coming::Nothing };
     while let Ok(Some(request)) = worker.link.receive() {
         let reply = match worker.answer(request) {
             Ok(None) => continue,
             Ok(Some(reply)) => reply,
-            Err(Fault::At(errno, destination)) => {
-                Reply::Failed(FileFailed { errno: errno.raw_os_error().unsigned_abs(), destination })
-            }
+            Err(Fault::At(errno, destination)) => failed(errno, destination, 0),
             Err(Fault::Gone) => break,
         };
         if worker.link.send(reply).is_err() {
@@ -70,12 +72,22 @@ pub(crate) fn run() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+fn failed(errno: Errno, destination: bool, part: u64) -> Reply {
+    Reply::Failed(FileFailed { errno: errno.raw_os_error().unsigned_abs(), destination, part })
+}
+
 struct Worker {
     link: Link,
     /// The file that is read.
     open: Option<Open>,
-    /// The file that is written.
-    draft: Option<Draft>,
+    coming: Coming,
+}
+
+/// What is written: whose `data` comes.
+enum Coming {
+    Nothing,
+    File(Draft),
+    Parts(Parcel),
 }
 
 impl Worker {
@@ -98,20 +110,50 @@ impl Worker {
                 return Ok(Some(Reply::Entries(read::entries(&window.path, &window.from, window.limit)?)));
             }
             Request::Begin(begin) => {
-                self.draft = None;
+                self.coming = Coming::Nothing;
                 let (seen, draft) = Draft::begin(begin.path.to_vec(), begin.append)?;
-                self.draft = draft;
+                self.coming = draft.map_or(Coming::Nothing, Coming::File);
+                return node(seen);
+            }
+            Request::Unpack(look) => {
+                self.coming = Coming::Nothing;
+                let (seen, parcel) = Parcel::begin(look.path.to_vec())?;
+                self.coming = parcel.map_or(Coming::Nothing, Coming::Parts);
                 return node(seen);
             }
             Request::Data(bytes) => {
-                let Some(draft) = &mut self.draft else { return Err(Fault::Gone) };
-                draft.data(&bytes);
+                match &mut self.coming {
+                    Coming::File(draft) => draft.data(&bytes),
+                    Coming::Parts(parcel) => parcel.data(&bytes),
+                    Coming::Nothing => return Err(Fault::Gone),
+                }
+                return Ok(None);
+            }
+            Request::Part(part) => {
+                let Coming::Parts(parcel) = &mut self.coming else { return Err(Fault::Gone) };
+                parcel.part(&part);
                 return Ok(None);
             }
             Request::Commit(commit) => {
-                let Some(draft) = self.draft.take() else { return Err(Fault::Gone) };
+                let Coming::File(draft) = std::mem::replace(&mut self.coming, Coming::Nothing) else {
+                    return Err(Fault::Gone);
+                };
                 return node(draft.commit(&commit, &mut self.link)?);
             }
+            Request::Unite(_) => {
+                let Coming::Parts(mut parcel) = std::mem::replace(&mut self.coming, Coming::Nothing) else {
+                    return Err(Fault::Gone);
+                };
+                match parcel.unite(&mut self.link) {
+                    Ok(()) => {}
+                    Err(Fault::At(errno, destination)) => {
+                        return Ok(Some(failed(errno, destination, parcel.failed().unwrap_or(0))));
+                    }
+                    Err(Fault::Gone) => return Err(Fault::Gone),
+                }
+            }
+            Request::Pack(look) => pack::pack(&look.path, &mut self.link)?,
+            Request::Search(asked) => return Ok(Some(Reply::Searched(search::search(&asked, &mut self.link)?))),
             Request::Make(make) => tree::make(&make.path, make.parents)?,
             Request::Rename(way) => tree::rename(&way, &mut self.link)?,
             Request::Copy(way) => copy::copy(&way, &mut self.link)?,

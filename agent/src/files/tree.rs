@@ -146,6 +146,10 @@ fn descend(at: impl AsFd, name: &[u8], is_top: bool) -> Result<Option<Level>, Er
 
 /// A hidden entry beside another one.
 pub(super) fn hidden_beside(entry: &Entry) -> Result<Entry, Errno> {
-    let directory = rustix::io::fcntl_dupfd_cloexec(&entry.directory, 3)?;
-    Ok(Entry { directory, name: hidden_name() })
+    Ok(hidden_in(rustix::io::fcntl_dupfd_cloexec(&entry.directory, 3)?))
+}
+
+/// A hidden entry of a directory.
+pub(super) fn hidden_in(directory: OwnedFd) -> Entry {
+    Entry { directory, name: hidden_name() }
 }

@@ -44,7 +44,7 @@ impl Tree {
     pub async fn list(&self, path: SandboxPath, options: ListOptions) -> Result<Listing, Error> {
         let tree = self.clone();
         self.pool()
-            .run(Lasts::Long, move || {
+            .run(Lasts::Page, move || {
                 let fails = |errno| failure::of(errno, &path);
                 let roots = tree.roots()?;
                 let node = existing(&roots, &path, Last::Follow)?;

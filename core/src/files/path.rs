@@ -62,6 +62,11 @@ impl SandboxPath {
         &self.bytes
     }
 
+    /// Its names after `/` each, as what lies below it is shown; `/` itself is empty.
+    pub(super) fn whole(&self) -> Vec<u8> {
+        self.components().flat_map(|name| [b"/", name]).collect::<Vec<_>>().concat()
+    }
+
     /// As text, whole, that leads back to it.
     pub fn text(&self) -> String {
         name::show(&self.bytes)

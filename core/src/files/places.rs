@@ -8,7 +8,10 @@
 use super::elsewhere::Worker;
 use super::resolve::is_elsewhere;
 use super::write::Upload;
-use super::{Content, FileInfo, ListOptions, Listing, Recursive, Replace, SandboxPath, Tree, WriteOptions, Written};
+use super::{
+    Content, FileInfo, ListOptions, Listing, Packed, Received, Recursive, Replace, SandboxPath, SearchOptions,
+    SearchResult, Tree, WriteOptions, Written,
+};
 use crate::error::Error;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -85,6 +88,37 @@ impl Places {
     /// As [`Tree::copy`].
     pub async fn copy(&self, source: SandboxPath, destination: SandboxPath, replace: Replace) -> Result<(), Error> {
         either!(self, [source, destination], copy(source, destination, replace))
+    }
+
+    /// As [`Tree::search`].
+    pub async fn search(&self, path: SandboxPath, options: SearchOptions) -> Result<SearchResult, Error> {
+        if path.is_elsewhere() {
+            // What is wrong with it is said before somebody is asked.
+            options.check()?;
+        }
+        either!(self, [path], search(path, options))
+    }
+
+    /// As [`Tree::pack`].
+    pub async fn pack(&self, path: SandboxPath) -> Result<Packed, Error> {
+        if !path.is_elsewhere() {
+            match self.tree.pack(path.clone()).await {
+                Err(error) if is_elsewhere(&error) => {}
+                packed => return packed,
+            }
+        }
+        Ok(Packed::inside((self.inside)().await?.pack(path).await?))
+    }
+
+    /// As [`Tree::receive`].
+    pub async fn receive(&self, path: SandboxPath) -> Result<Received, Error> {
+        if !path.is_elsewhere() {
+            match self.tree.receive(path.clone()).await {
+                Err(error) if is_elsewhere(&error) => {}
+                begun => return begun,
+            }
+        }
+        self.tree.receive_inside(path, (self.inside)().await?).await
     }
 
     /// As [`Tree::begin`].

@@ -59,12 +59,12 @@ async fn carry(
     say: &flume::Sender<Result<Reply, Error>>,
 ) -> Result<(), Error> {
     while let Ok(request) = asked.recv_async().await {
-        let is_answered = !matches!(request, Request::Data(_));
+        let is_answered = !matches!(request, Request::Data(_) | Request::Part(_));
         work.ask(request).await?;
         let mut is_open = is_answered;
         while is_open {
             let reply = work.next().await?;
-            is_open = matches!(reply, Reply::Data(_) | Reply::Working(_));
+            is_open = matches!(reply, Reply::Data(_) | Reply::Part(_) | Reply::Matches(_) | Reply::Working(_));
             if say.send_async(Ok(reply)).await.is_err() {
                 return Ok(());
             }

@@ -16,35 +16,59 @@ use workspace_proto::{grpc_frame, method};
 
 /// Starts one.
 pub(super) async fn open(requests: SendRequest<Bytes>, patience_ms: u64) -> Result<Box<dyn FileWork>, Error> {
-    let (response, stream) = begin(requests, method::FILES).await?;
+    let (response, stream) = begin(requests.clone(), method::FILES).await?;
     let messages = Messages::new(method::FILES, response.await.map_err(lost)?)?;
-    Ok(Box::new(Worker { stream, messages, patience_ms }))
+    Ok(Box::new(Worker { requests, stream, messages, patience_ms }))
 }
 
 struct Worker {
+    requests: SendRequest<Bytes>,
     stream: SendStream<Bytes>,
     messages: Messages<FileReply>,
     patience_ms: u64,
 }
 
+impl Worker {
+    /// Its stream ends when it does: only where the link is gone too it is the agent that can't be reached.
+    async fn why(&self, error: Error) -> Error {
+        match error.reason {
+            Reason::AgentNotConnected => match within(self.patience_ms, ready(self.requests.clone())).await {
+                Ok(()) => disturbed(error),
+                Err(_) => error,
+            },
+            // Messages are the worker's, not the agent's.
+            Reason::AgentError => disturbed(error),
+            _ => error,
+        }
+    }
+}
+
+async fn ready(requests: SendRequest<Bytes>) -> Result<(), Error> {
+    requests.ready().await.map(drop).map_err(lost)
+}
+
 impl FileWork for Worker {
     fn ask(&mut self, request: Request) -> LocalBoxFuture<'_, Result<(), Error>> {
         let message = grpc_frame::encode(&FileRequest { request: Some(request) });
-        within(self.patience_ms, send(&mut self.stream, message, End::Open)).boxed_local()
+        async move {
+            match within(self.patience_ms, send(&mut self.stream, message, End::Open)).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(self.why(error).await),
+            }
+        }
+        .boxed_local()
     }
 
     fn next(&mut self) -> LocalBoxFuture<'_, Result<Reply, Error>> {
-        let next = async {
-            match self.messages.next().await {
+        async move {
+            match within(self.patience_ms, self.messages.next()).await {
                 Ok(Some(FileReply { reply: Some(reply) })) => Ok(reply),
                 Ok(Some(FileReply { reply: None })) => Err(disturbed("a message that says nothing")),
                 Ok(None) => Err(disturbed("ended before its answer")),
-                // Messages are the worker's, not the agent's.
-                Err(error) if error.reason == Reason::AgentError => Err(disturbed(error)),
-                Err(error) => Err(error),
+                Err(error) => Err(self.why(error).await),
             }
-        };
-        within(self.patience_ms, next).boxed_local()
+        }
+        .boxed_local()
     }
 }
 

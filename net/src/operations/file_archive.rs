@@ -97,7 +97,7 @@ impl Operation for FileUnpack {
 
     async fn call(shard: &Shard, call: Call<Directory>) -> Result<Self::Output, Error> {
         let path = call.input.path()?;
-        let mut received = shard.files(call.sandbox()?)?.receive().await?;
+        let mut received = shard.files(call.sandbox()?)?.receive(path).await?;
         match call.incoming {
             Some(Incoming::Whole(bytes)) => received.piece(bytes).await?,
             Some(Incoming::Stream(mut stream)) => {
@@ -110,6 +110,6 @@ impl Operation for FileUnpack {
                 return Err(Error::new(Reason::InvalidRequest, message));
             }
         }
-        received.unpack(path).await.map(Json)
+        received.unpack().await.map(Json)
     }
 }

@@ -5,6 +5,7 @@
 
 use super::tar::{self, Entry, Kind};
 use crate::error::{Error, Reason};
+use crate::files::elsewhere::InsidePacked;
 use crate::files::path::SandboxPath;
 use crate::files::pool::{Lasts, Pool};
 use crate::files::resolve::{Last, existing, look};
@@ -23,10 +24,19 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// An archive on its way out.
 pub struct Packed {
+    way: Way,
+    ended: bool,
+}
+
+enum Way {
+    Host(HostPacked),
+    Inside(InsidePacked),
+}
+
+struct HostPacked {
     packer: Arc<Mutex<Packer>>,
     pool: Pool,
     ahead: Option<Answer<Result<Bytes, Error>>>,
-    ended: bool,
 }
 
 impl Tree {
@@ -44,24 +54,35 @@ impl Tree {
             Ok(Packer { levels: vec![Level { fd, entries, path: Vec::new() }], file: None, entries: 0, ended: false })
         };
         let packer = self.pool().run(Lasts::Short, open).await?;
-        Ok(Packed { packer: Arc::new(Mutex::new(packer)), pool: self.pool().clone(), ahead: None, ended: false })
+        let host = HostPacked { packer: Arc::new(Mutex::new(packer)), pool: self.pool().clone(), ahead: None };
+        Ok(Packed { way: Way::Host(host), ended: false })
     }
 }
 
 impl Packed {
+    /// One from inside.
+    pub(in crate::files) fn inside(packed: InsidePacked) -> Packed {
+        Packed { way: Way::Inside(packed), ended: false }
+    }
+
     /// The next piece; `None` behind the last. An error is final.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         if self.ended {
             return None;
         }
-        let piece = self.piece().await;
+        let piece = match &mut self.way {
+            Way::Host(packed) => packed.piece().await,
+            Way::Inside(packed) => packed.piece().await,
+        };
         self.ended = !matches!(&piece, Ok(piece) if !piece.is_empty());
         match piece {
             Ok(piece) if piece.is_empty() => None,
             piece => Some(piece),
         }
     }
+}
 
+impl HostPacked {
     async fn piece(&mut self) -> Result<Bytes, Error> {
         let answer = match self.ahead.take() {
             Some(answer) => answer,

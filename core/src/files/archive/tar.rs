@@ -5,14 +5,15 @@
 //! the other number finds another archive inside. Source: POSIX.1-2024 pax, "ustar Interchange Format"; tar(5).
 
 /// Heads and bodies are multiples of it.
-pub(super) const BLOCK: usize = 512;
+pub(in crate::files) const BLOCK: usize = 512;
 /// Of a pax head or a long name.
 pub(super) const EXTENSION_BYTES_MAX: u64 = 64 << 10;
-const SIZE_MAX: u64 = 1 << 50;
+/// Of a file.
+pub(in crate::files) const SIZE_MAX: u64 = 1 << 50;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::files) enum Kind {
     File,
     Directory,
     Symlink,
@@ -22,13 +23,13 @@ pub(super) enum Kind {
 
 /// An entry's head.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) path: Vec<u8>,
-    pub(super) kind: Kind,
+pub(in crate::files) struct Entry {
+    pub(in crate::files) path: Vec<u8>,
+    pub(in crate::files) kind: Kind,
     /// Bytes that follow.
-    pub(super) size: u64,
-    pub(super) mode: u32,
-    pub(super) target: Vec<u8>,
+    pub(in crate::files) size: u64,
+    pub(in crate::files) mode: u32,
+    pub(in crate::files) target: Vec<u8>,
 }
 
 /// What the next block is.
@@ -50,7 +51,7 @@ pub(super) struct Next {
 }
 
 /// Why the bytes are refused.
-pub(super) type Malformed = &'static str;
+pub(in crate::files) type Malformed = &'static str;
 
 impl Next {
     /// Takes what an extension's body says.
@@ -168,7 +169,7 @@ fn number(field: &[u8]) -> Result<u64, Malformed> {
 }
 
 /// Writes an entry's head, with a pax head before it where its names or size need one.
-pub(super) fn write_head(out: &mut Vec<u8>, entry: &Entry, modified_s: u64) {
+pub(in crate::files) fn write_head(out: &mut Vec<u8>, entry: &Entry, modified_s: u64) {
     let mut pax = Vec::new();
     for (key, value, bytes_max) in [("path", &entry.path, 100), ("linkpath", &entry.target, 100)] {
         if value.len() > bytes_max {
@@ -193,7 +194,7 @@ pub(super) fn write_head(out: &mut Vec<u8>, entry: &Entry, modified_s: u64) {
 }
 
 /// Fills up to a whole block behind a body of `size` bytes.
-pub(super) fn pad(out: &mut Vec<u8>, size: u64) {
+pub(in crate::files) fn pad(out: &mut Vec<u8>, size: u64) {
     let over = (size % BLOCK as u64) as usize;
     if over > 0 {
         out.resize(out.len() + BLOCK - over, 0);

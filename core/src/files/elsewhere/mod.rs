@@ -9,10 +9,14 @@
 //! Dropping a [`Worker`] ends it.
 
 mod node;
+mod pack;
 mod read;
+mod search;
 mod tree;
+mod unpack;
 mod write;
 
+pub(super) use pack::InsidePacked;
 pub(super) use write::InsideUpload;
 
 use super::failure;
@@ -20,8 +24,14 @@ use super::path::SandboxPath;
 use crate::error::{Error, Reason};
 use node::Seen;
 use rustix::io::Errno;
+use std::time::Instant;
 use workspace_proto::agent::file_reply::Reply;
 use workspace_proto::agent::file_request::Request;
+
+/// Of one step, e.g. the copy of a large tree.
+const WORK_S_MAX: u64 = 3600;
+/// How often it may say that it goes on working, beside once a second.
+const WORKING_SLACK: u64 = 8;
 
 /// A worker, asked from any core. A clone is the same one: one asks at a time.
 #[derive(Clone)]
@@ -44,13 +54,27 @@ impl Worker {
         }
     }
 
+    /// What it says next, but that it goes on working: once a second, and not for ever.
     async fn next(&self) -> Result<Reply, Error> {
-        loop {
-            match self.replies.recv_async().await {
-                Ok(Ok(Reply::Working(_))) => {}
-                Ok(reply) => return reply,
-                Err(_) => return Err(forged("it has ended")),
+        let begun = Instant::now();
+        for said in 0.. {
+            match self.said().await? {
+                Reply::Working(_) => {}
+                reply => return Ok(reply),
             }
+            let seconds = begun.elapsed().as_secs();
+            if said > seconds + WORKING_SLACK || seconds > WORK_S_MAX {
+                break;
+            }
+        }
+        Err(forged("work without an end"))
+    }
+
+    /// As [`Worker::next`], also that it goes on working.
+    async fn said(&self) -> Result<Reply, Error> {
+        match self.replies.recv_async().await {
+            Ok(reply) => reply,
+            Err(_) => Err(forged("it has ended")),
         }
     }
 
