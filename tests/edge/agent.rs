@@ -98,13 +98,13 @@ async fn serve(stream: UnixStream) {
     }
 }
 
-struct Requests {
+pub(crate) struct Requests {
     body: RecvStream,
     decoder: Decoder,
 }
 
 impl Requests {
-    async fn next<M: Message + Default>(&mut self) -> Option<M> {
+    pub(crate) async fn next<M: Message + Default>(&mut self) -> Option<M> {
         loop {
             if let Some(message) = self.decoder.next_message().unwrap() {
                 return Some(message);
@@ -116,14 +116,14 @@ impl Requests {
     }
 }
 
-struct Answers(SendStream<Bytes>);
+pub(crate) struct Answers(SendStream<Bytes>);
 
 impl Answers {
     fn begin(respond: &mut SendResponse<Bytes>) -> Option<Answers> {
         respond.send_response(Response::new(()), false).ok().map(Answers)
     }
 
-    async fn say(&mut self, message: &impl Message) -> Option<()> {
+    pub(crate) async fn say(&mut self, message: &impl Message) -> Option<()> {
         let mut bytes = grpc_frame::encode(message);
         while !bytes.is_empty() {
             self.0.reserve_capacity(bytes.len());
@@ -141,7 +141,7 @@ impl Answers {
         self.event(pty_event::Event::Output(bytes.into())).await
     }
 
-    fn end(mut self, status: u32) -> Option<()> {
+    pub(crate) fn end(mut self, status: u32) -> Option<()> {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", status.into());
         self.0.send_trailers(trailers).ok()
@@ -158,6 +158,9 @@ async fn answer(
     let mut requests = Requests { body, decoder: Decoder::default() };
     if path == method::PTY_ATTACH {
         return attach(requests, respond, ptys, cut).await;
+    }
+    if path == method::FILES {
+        return crate::workers::play(requests, Answers::begin(&mut respond)?).await;
     }
     let mut status = 0;
     let mut answers = Answers::begin(&mut respond)?;

@@ -16,3 +16,4 @@ mod slow;
 mod terminals;
 mod websocket;
 mod websocket_frames;
+mod workers;

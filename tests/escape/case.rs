@@ -69,6 +69,14 @@ pub(crate) fn each_with_nfs(with: impl Fn(Builder) -> Builder, attack: impl Fn(&
     }
 }
 
+/// The same against servers that are set up further by `with`.
+#[track_caller]
+pub(crate) fn each_with(with: impl Fn(Builder) -> Builder, attack: impl Fn(&Case)) {
+    for starter in [Starter::Root, Starter::Ranged, Starter::Plain] {
+        one_with(starter, json!({}), &with, &attack);
+    }
+}
+
 /// The same for one kind of server, with fields for the sandbox.
 #[track_caller]
 pub(crate) fn one(starter: Starter, sandbox: Value, attack: impl Fn(&Case)) {

@@ -19,6 +19,7 @@ mod weak;
 
 mod agent;
 mod bombs;
+mod elsewhere;
 mod environment;
 mod files;
 mod filter;
