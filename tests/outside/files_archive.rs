@@ -183,5 +183,9 @@ fn a_hostile_archive_is_refused_and_leaves_nothing() {
         let zeros = entry(b"zeros", b'0', &vec![0; 3 << 20], b"");
         up(&small, "", &zeros).expect_error(507, 3008);
         assert_eq!(small.sh("ls -A"), "");
+        // Elsewhere it is the place that is full: all of it is taken away again before the answer.
+        let full = entry(b"full/zeros", b'0', &vec![0; 270 << 20], b"");
+        up(&files, "/tmp/new", &full).expect_error(507, 3008);
+        assert_eq!(files.sh("ls -A /tmp"), "");
     });
 }

@@ -268,10 +268,15 @@ fn what_is_cut_in_the_middle_leaves_nothing() {
     let server = Server::start();
     let files = Files::new(&server);
     files.put("f", &[], b"old").expect(200);
+    files.put("/tmp/f", &[], b"old").expect(200);
     let head = |path: &str, framing: &str| {
+        let (route, kind) = match path.strip_prefix("tar:") {
+            Some(path) => (format!("/files/archive?path={path}"), "application/x-tar"),
+            None => (format!("/files?path={path}"), "application/octet-stream"),
+        };
         format!(
-            "PUT {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/octet-stream\r\n{framing}\r\n\r\n",
-            files.route(&format!("/files?path={path}")),
+            "PUT {} HTTP/1.1\r\nHost: {}\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n",
+            files.route(&route),
             server.address()
         )
     };
@@ -280,6 +285,13 @@ fn what_is_cut_in_the_middle_leaves_nothing() {
         ("new/dir/f", "Content-Length: 10000000", &[b'x'; 3_000_000][..]),
         ("f", "Transfer-Encoding: chunked", b"5\r\nhello\r\n5\r\nhel"),
         ("f", "Transfer-Encoding: chunked", b"5\r\nhello\r\nnonsense\r\n"),
+        ("/tmp/f", "Content-Length: 10000000", &[b'x'; 3_000_000][..]),
+        ("/tmp/new/dir/f", "Content-Length: 10000000", &[b'x'; 3_000_000][..]),
+        ("/tmp/f", "Transfer-Encoding: chunked", b"5\r\nhello\r\n5\r\nhel"),
+        // An archive that would be whole with what came.
+        ("tar:new/tree", "Content-Length: 10000000", &[0; 3_000_000][..]),
+        ("tar:/tmp/new/tree", "Content-Length: 10000000", &[0; 3_000_000][..]),
+        ("tar:/tmp", "Transfer-Encoding: chunked", b"200\r\nhello"),
     ] {
         let mut stream = server.raw();
         stream.write_all(head(path, framing).as_bytes()).expect("send");
@@ -291,6 +303,7 @@ fn what_is_cut_in_the_middle_leaves_nothing() {
     }
     until("nothing unfinished is left", 10, || scratch(&server, &files.id) == 0);
     assert_eq!(files.sh("cat f; ls -A"), "oldf");
+    until("nothing is left elsewhere", 10, || files.sh("cat /tmp/f; ls -A /tmp") == "oldf");
 }
 
 /// How many unfinished things a sandbox has on the host.
@@ -336,6 +349,21 @@ fn a_full_disk_is_507_with_the_old_content() {
     files.put("g", &[], &vec![b'x'; 2 * MIB]).expect(200);
     files.post("copy", json!({"source": "g", "destination": "h"})).expect(200);
     assert_eq!(files.sh("stat -c %s h"), (2 * MIB).to_string());
+    // An archive that does not fit leaves what was there too, in the trees and elsewhere.
+    let mut head = vec![0; 512];
+    head[..1].copy_from_slice(b"f");
+    head[124..135].copy_from_slice(format!("{:011o}", 40 * MIB).as_bytes());
+    head[148..156].fill(b' ');
+    let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
+    head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let archive = [head, vec![b'x'; 40 * MIB]].concat();
+    files.put("/tmp/f", &[], b"old").expect(200);
+    for place in [".", "/tmp"] {
+        let route = files.route(&format!("/files/archive?path={place}"));
+        server.request("PUT", &route, &[("Content-Type", "application/x-tar")], &archive).expect_error(507, 3008);
+    }
+    assert_eq!(files.sh("cat f /tmp/f; ls -A . /tmp | tr '\\n' ' '"), "oldold.: f g h  /tmp: f ");
+    assert_eq!(scratch(&server, &files.id), 0);
 }
 
 #[test]

@@ -13,7 +13,9 @@ use super::place::{self, Entry, Last, kind, node};
 use super::tree::{hidden_in, remove_entry};
 use super::write::write_all;
 use super::{Fault, destination};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, linkat, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    Access, AtFlags, Dir, FileType, Mode, OFlags, Stat, linkat, mkdirat, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,9 +30,10 @@ const PARENT_MODE: u32 = 0o755;
 /// A tree on its way. Dropping it leaves nothing.
 pub(super) struct Parcel {
     path: Vec<u8>,
-    /// Where it is made.
-    room: Entry,
-    top: OwnedFd,
+    /// Where it will be made.
+    above: OwnedFd,
+    /// Where it is made, from the first part on: an archive that is refused before has left nothing to be taken away.
+    room: Option<(Entry, OwnedFd)>,
     /// The file whose bytes come, its mode, and how many are still to come.
     file: Option<(OwnedFd, u32, u64)>,
     /// What the directories will have: while things are put into them, and while they are moved, they are open.
@@ -49,11 +52,23 @@ impl Parcel {
             Err(Errno::NOENT) => (FileNode::default(), place::deepest(&path)?),
             Err(errno) => return Err(errno),
         };
-        let room = hidden_in(above);
+        // What will be forbidden is said before the first byte.
+        rustix::fs::accessat(&above, ".", Access::WRITE_OK, AtFlags::EACCESS)?;
+        let modes = BTreeMap::new();
+        Ok((there, Some(Parcel { path, above, room: None, file: None, modes, parts: 0, failed: None })))
+    }
+
+    /// The top of the new tree, made where it is missing.
+    fn top(&mut self) -> Result<OwnedFd, Errno> {
+        if let Some((_, top)) = &self.room {
+            return directory(top, b".");
+        }
+        let room = hidden_in(rustix::io::fcntl_dupfd_cloexec(&self.above, 3)?);
         mkdirat(&room.directory, &room.name[..], Mode::RWXU)?;
         let top = directory(&room.directory, &room.name)?;
-        let modes = BTreeMap::new();
-        Ok((there, Some(Parcel { path, room, top, file: None, modes, parts: 0, failed: None })))
+        let again = directory(&top, b".")?;
+        self.room = Some((room, top));
+        Ok(again)
     }
 
     /// Takes the next part. What fails is told at the end.
@@ -90,7 +105,8 @@ impl Parcel {
         if let Some(errno) = self.failed {
             return Err(errno.into());
         }
-        rustix::fs::syncfs(&self.top)?;
+        let top = self.top()?;
+        rustix::fs::syncfs(&top)?;
         let to = match place::look(&self.path, Last::Follow) {
             Err(Errno::NOENT) => {
                 super::tree::make(&self.path, true)?;
@@ -101,7 +117,7 @@ impl Parcel {
         let to = place::reopen(&to.0, &to.1, OFlags::RDONLY | OFlags::DIRECTORY)?;
         // First all is looked at, so that what does not fit changes nothing.
         for apply in [false, true] {
-            self.merge(&self.top, &to, b"", apply, 0, link)?;
+            self.merge(&top, &to, b"", apply, 0, link)?;
         }
         Ok(rustix::fs::fsync(to)?)
     }
@@ -151,7 +167,7 @@ impl Parcel {
 
     /// The directory of these names, made where it is missing.
     fn above(&mut self, names: &[&[u8]]) -> Result<OwnedFd, Errno> {
-        let mut at = directory(&self.top, b".")?;
+        let mut at = self.top()?;
         for (depth, name) in names.iter().enumerate() {
             at = match directory(&at, name) {
                 Err(Errno::NOENT) => {
@@ -165,11 +181,11 @@ impl Parcel {
         Ok(at)
     }
 
-    fn link(&self, target: &[u8], at: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    fn link(&mut self, target: &[u8], at: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
         let mut names: Vec<&[u8]> = target.split(|byte| *byte == b'/').collect();
         let foreign = |_| Errno::MLINK;
         let old = names.pop().ok_or(Errno::MLINK)?;
-        let mut from = directory(&self.top, b".")?;
+        let mut from = self.top()?;
         for name in names {
             from = directory(&from, name).map_err(foreign)?;
         }
@@ -245,7 +261,9 @@ impl Parcel {
 impl Drop for Parcel {
     fn drop(&mut self) {
         // Whether somebody waits for it or not.
-        let _ = remove_entry(&self.room, &mut Link::default());
+        if let Some((room, _)) = &self.room {
+            let _ = remove_entry(room, &mut Link::default());
+        }
     }
 }
 
