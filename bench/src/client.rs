@@ -70,8 +70,22 @@ impl Connection {
     /// Sends one request and waits for its answer.
     pub(crate) fn ask(&mut self, method: &str, path: &str, body: &str) -> Result<Answer, Failure> {
         let request = request_with(method, path, &self.host, self.key.as_deref(), &self.fields, body);
-        let what = || format!("{method} {path}");
-        self.stream.write_all(&request).map_err(|error| Failure::io(what(), &error))?;
+        self.send(&request, &format!("{method} {path}"))
+    }
+
+    /// Sends the bytes of a request and waits for its answer.
+    pub(crate) fn send(&mut self, request: &[u8], what: &str) -> Result<Answer, Failure> {
+        self.stream.write_all(request).map_err(|error| Failure::io(what, &error))?;
+        self.answer(what)
+    }
+
+    /// Where the bytes of a body may be sent that are not in memory.
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Waits for the answer to what was sent.
+    pub(crate) fn answer(&mut self, what: &str) -> Result<Answer, Failure> {
         let deadline = Instant::now() + Duration::from_millis(ANSWER_MS_MAX);
         loop {
             if let Some(frame) = frame(&self.buffer)? {
@@ -87,14 +101,14 @@ impl Connection {
                 }
             }
             if self.buffer.len() > ANSWER_BYTES_MAX || Instant::now() > deadline {
-                return Err(Failure::new(format!("{}: no end of the answer within the bounds", what())));
+                return Err(Failure::new(format!("{}: no end of the answer within the bounds", what)));
             }
             let mut piece = [0; 16 << 10];
             match self.stream.read(&mut piece) {
-                Ok(0) => return Err(Failure::new(format!("{}: the server closed the connection", what()))),
+                Ok(0) => return Err(Failure::new(format!("{}: the server closed the connection", what))),
                 Ok(length) => self.buffer.extend_from_slice(&piece[..length]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(Failure::io(what(), &error)),
+                Err(error) => return Err(Failure::io(what, &error)),
             }
         }
     }
@@ -113,17 +127,19 @@ pub(crate) fn request(method: &str, path: &str, host: &str, key: Option<&str>, b
 }
 
 fn request_with(method: &str, path: &str, host: &str, key: Option<&str>, fields: &str, body: &str) -> Vec<u8> {
-    let mut bytes = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}").into_bytes();
-    if let Some(key) = key {
-        bytes.extend_from_slice(format!("Authorization: Bearer {key}\r\n").as_bytes());
-    }
-    if !body.is_empty() {
-        let fields = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
-        bytes.extend_from_slice(fields.as_bytes());
-    }
-    bytes.extend_from_slice(b"\r\n");
+    let fields = match body.len() {
+        0 => fields.to_owned(),
+        length => format!("{fields}Content-Type: application/json\r\nContent-Length: {length}\r\n"),
+    };
+    let mut bytes = head(method, path, host, key, &fields);
     bytes.extend_from_slice(body.as_bytes());
     bytes
+}
+
+/// The head of a request, with more fields.
+pub(crate) fn head(method: &str, path: &str, host: &str, key: Option<&str>, fields: &str) -> Vec<u8> {
+    let key = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
+    format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{key}{fields}\r\n").into_bytes()
 }
 
 /// Where the first answer in the buffer ends; `None` while its head is not whole.

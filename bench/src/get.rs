@@ -34,7 +34,7 @@ pub(crate) fn ask(bench: &Bench<'_>) -> Result<Vec<Row>, Failure> {
         return Err(Failure::new(format!("get: status {}", answer.status)));
     }
     let floor = HttpFloor::start(&answer)?;
-    let request = bench.target.get_request(&path(&id));
+    let requests = [bench.target.get_request(&path(&id))];
     let known = bench.target.supervisor.is_some();
     let (mut ours, mut bare) = (Figures::default(), Figures::default());
     let time = Duration::from_millis(options.round_ms);
@@ -42,9 +42,9 @@ pub(crate) fn ask(bench: &Bench<'_>) -> Result<Vec<Row>, Failure> {
         if stop::requested() {
             break;
         }
-        let side = Side { address: &bench.target.address, request: &request, processes: bench.target.processes() };
+        let side = Side::new(&bench.target.address, &requests, bench.target.processes());
         ours.take(round(&side, options.connections, options.threads, time)?);
-        let side = Side { address: &floor.address, request: &request, processes: vec![floor.pid()] };
+        let side = Side::new(&floor.address, &requests, vec![floor.pid()]);
         bare.take(round(&side, options.connections, options.threads, time)?);
     }
     let bytes = answer.head.len() + answer.body.len();

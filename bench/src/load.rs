@@ -1,7 +1,7 @@
 //! How many answers a second does a server give, when the client is not the limit?
 //!
-//! Some threads, each with many non-blocking keep-alive connections on one epoll, one request outstanding on each (no pipelining). The request is
-//! made once; an answer is framed and its status looked at, nothing more. The same code loads both sides.
+//! Some threads, each with many non-blocking keep-alive connections on one epoll, one request outstanding on each (no pipelining). The requests are
+//! made once, and asked one after the other, over and over; an answer is framed and its status looked at, nothing more. The same code loads both sides.
 
 use crate::client;
 use crate::failure::Failure;
@@ -11,7 +11,7 @@ use crate::stop;
 use rustix::event::{Timespec, epoll};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Before a round is counted.
@@ -30,11 +30,25 @@ const OVER: u8 = 2;
 /// One side of the comparison.
 pub(crate) struct Side<'a> {
     /// `HOST:PORT`.
-    pub(crate) address: &'a str,
-    /// Sent again and again.
-    pub(crate) request: &'a [u8],
+    address: &'a str,
+    /// Sent in turns, again and again.
+    requests: &'a [Vec<u8>],
+    /// Which one is next.
+    next: AtomicUsize,
     /// Whose CPU time is read.
-    pub(crate) processes: Vec<u32>,
+    processes: Vec<u32>,
+}
+
+impl<'a> Side<'a> {
+    /// From the first request on.
+    pub(crate) fn new(address: &'a str, requests: &'a [Vec<u8>], processes: Vec<u32>) -> Side<'a> {
+        Side { address, requests, next: AtomicUsize::new(0), processes }
+    }
+
+    fn request(&self) -> &[u8] {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        self.requests.get(next % self.requests.len().max(1)).map_or(b"", Vec::as_slice)
+    }
 }
 
 /// What one round gave.
@@ -110,8 +124,8 @@ fn drive(side: &Side<'_>, connections: u64, phase: &AtomicU8) -> Result<Counted,
         stream.set_nonblocking(true).map_err(failed)?;
         let event = epoll::EventData::new_u64(index);
         epoll::add(&poll, &stream, event, epoll::EventFlags::IN).map_err(|error| failed(error.into()))?;
-        // A request of some hundred bytes always fits into an empty socket buffer.
-        stream.write_all(side.request).map_err(failed)?;
+        // A request of some kilobytes always fits into an empty socket buffer.
+        stream.write_all(side.request()).map_err(failed)?;
         links.push(Link { stream, asked: Instant::now(), buffer: vec![0; 8 << 10], filled: 0 });
     }
     let mut counted = Counted::default();
@@ -158,7 +172,7 @@ impl Link {
         if self.filled < end {
             return Ok(None);
         }
-        if frame.status != 200 || self.filled > end {
+        if !matches!(frame.status, 200..=204) || self.filled > end {
             return Err(Failure::new(format!(
                 "{}: status {}, {} bytes more",
                 side.address,
@@ -169,7 +183,7 @@ impl Link {
         self.filled = 0;
         let now = Instant::now();
         let latency = now - std::mem::replace(&mut self.asked, now);
-        self.stream.write_all(side.request).map_err(|error| Failure::io(format!("ask {}", side.address), &error))?;
+        self.stream.write_all(side.request()).map_err(|error| Failure::io(format!("ask {}", side.address), &error))?;
         Ok(Some(latency))
     }
 }

@@ -1,6 +1,6 @@
 //! Which question is asked, of which server, and what happens when it cannot be answered?
 //!
-//! Each question is a file: `create burst run mcp stream terminal get density churn`. Every one measures the server beside a floor in the same run and gives
+//! Each question is a file: `create burst run mcp stream terminal get files density churn`. Every one measures the server beside a floor in the same run and gives
 //! rows; `compare` prints them. Nothing here is a test, and no test uses a time from here.
 
 mod api;
@@ -12,6 +12,7 @@ mod create;
 mod crowd;
 mod density;
 mod failure;
+mod files;
 mod floor;
 mod floor_http;
 mod floor_stream;
@@ -23,6 +24,7 @@ mod kernel;
 mod load;
 mod machine;
 mod mcp;
+mod nginx;
 mod options;
 mod process;
 mod run;
@@ -112,6 +114,7 @@ fn answer(question: Question, options: &Options) -> Result<Vec<Row>, Failure> {
         Question::Stream => stream::ask(&bench),
         Question::Terminal => terminal::ask(&bench),
         Question::Get => get::ask(&bench),
+        Question::Files => files::ask(&bench),
         Question::Density => density::ask(&bench),
         Question::Churn => churn::ask(&bench),
         Question::Mcp => mcp::ask(&bench),

@@ -20,6 +20,8 @@ pub(crate) enum Question {
     Terminal,
     /// How many GETs a second, and at which price?
     Get,
+    /// How fast are files, large ones and many small ones?
+    Files,
     /// What does an idle sandbox cost when there are many?
     Density,
     /// Does anything grow?
@@ -29,13 +31,14 @@ pub(crate) enum Question {
 }
 
 impl Question {
-    const ALL: [Question; 9] = [
+    const ALL: [Question; 10] = [
         Question::Create,
         Question::Run,
         Question::Mcp,
         Question::Stream,
         Question::Terminal,
         Question::Get,
+        Question::Files,
         Question::Burst,
         Question::Churn,
         Question::Density,
@@ -50,6 +53,7 @@ impl Question {
             Question::Stream => "stream",
             Question::Terminal => "terminal",
             Question::Get => "get",
+            Question::Files => "files",
             Question::Density => "density",
             Question::Churn => "churn",
             Question::Mcp => "mcp",
@@ -89,11 +93,17 @@ pub(crate) struct Options {
     pub(crate) sessions: u64,
     /// Lines of `seq` that `stream` and `terminal` carry.
     pub(crate) lines: u64,
-    /// Keep-alive connections of `get`.
+    /// Keep-alive connections of `get` and `files`.
     pub(crate) connections: u64,
-    /// Client threads of `get`.
+    /// Client threads of `get` and `files`.
     pub(crate) threads: u64,
-    /// Length of a round of `get`.
+    /// Length of the large file of `files`.
+    pub(crate) large_mib: u64,
+    /// Small files of `files`.
+    pub(crate) small_files: u64,
+    /// Files of the archive of `files`.
+    pub(crate) tar_files: u64,
+    /// Length of a round of `get` and `files`.
     pub(crate) round_ms: u64,
     /// Sandboxes of `density`.
     pub(crate) alive: u64,
@@ -126,19 +136,25 @@ const fn count(
     Count { name, what, full, quick, max, place }
 }
 
-const COUNTS: [Count; 14] = [
+const COUNTS: [Count; 17] = [
     count("--samples", "create, run, mcp, terminal: measurements one by one", [200, 10, 100_000], |to| &mut to.samples),
     count("--gap-ms", "create, run, mcp, terminal: rest before each of them", [20, 5, 10_000], |to| &mut to.gap_ms),
     count("--burst", "burst: creates at once", [100, 20, 2_000], |to| &mut to.burst),
-    count("--rounds", "burst, run, mcp, stream, terminal, get: turns of ours and the floor", [5, 2, 100], |to| {
-        &mut to.rounds
-    }),
+    count(
+        "--rounds",
+        "burst, run, mcp, stream, terminal, get, files: turns of ours and the floor",
+        [5, 2, 100],
+        |to| &mut to.rounds,
+    ),
     count("--at-once", "run: commands at once", [64, 8, 1_024], |to| &mut to.at_once),
     count("--sessions", "mcp: sessions at once", [500, 40, 4_000], |to| &mut to.sessions),
     count("--lines", "stream, terminal: lines of seq", [20_000_000, 200_000, 1_000_000_000], |to| &mut to.lines),
-    count("--connections", "get: keep-alive connections", [64, 16, 4_096], |to| &mut to.connections),
-    count("--threads", "get: client threads", [2, 2, 64], |to| &mut to.threads),
-    count("--round-ms", "get: length of a round", [2_000, 300, 60_000], |to| &mut to.round_ms),
+    count("--connections", "get, files: keep-alive connections", [64, 16, 4_096], |to| &mut to.connections),
+    count("--threads", "get, files: client threads", [2, 2, 64], |to| &mut to.threads),
+    count("--round-ms", "get, files: length of a round", [2_000, 300, 60_000], |to| &mut to.round_ms),
+    count("--large-mib", "files: length of the large file", [1_024, 16, 65_536], |to| &mut to.large_mib),
+    count("--small-files", "files: small files", [10_000, 200, 1_000_000], |to| &mut to.small_files),
+    count("--tar-files", "files: files in one archive", [600, 60, 100_000], |to| &mut to.tar_files),
     count("--alive", "density: sandboxes alive", [2_000, 50, 20_000], |to| &mut to.alive),
     count("--churn", "churn: creates and deletes", [10_000, 100, 10_000_000], |to| &mut to.churn),
     count("--workers", "density, churn: connections that create and delete", [8, 4, 256], |to| &mut to.workers),
@@ -208,6 +224,9 @@ impl Options {
             lines: 0,
             connections: 0,
             threads: 0,
+            large_mib: 0,
+            small_files: 0,
+            tar_files: 0,
             round_ms: 0,
             alive: 0,
             churn: 0,
@@ -241,7 +260,7 @@ fn address_of(url: &str) -> Result<String, Failure> {
 pub(crate) fn help() -> String {
     let mut text = String::from(
         "workspace-bench QUESTION… [options]\n\n\
-         Questions: create run mcp stream terminal get burst churn density, or all.\n\n\
+         Questions: create run mcp stream terminal get files burst churn density, or all.\n\n\
          Starts the server itself and removes everything afterwards:\n  \
          --server PATH        its program (workspace-server beside this one)\n  \
          --dir DIR            where its directory is made (/var/tmp)\n  \

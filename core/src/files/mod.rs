@@ -9,6 +9,7 @@
 //! A future that is dropped leaves what it asked for to be done to its end; an [`Upload`] that is dropped leaves nothing.
 
 mod archive;
+mod cached;
 mod change;
 mod copy;
 mod elsewhere;

@@ -3,8 +3,8 @@
 //! ```text
 //!   any core: pool.run(Short, || …).await ──► [ bounded queue ] ──► file-N: the call ──► the answer wakes the core
 //! ```
-//! Four kinds of threads, so that no kind of call keeps a quicker one waiting: `file-N` for calls that end by themselves
-//! after a piece, `list-N` for one page of a list, `tree-N` for those that last as long as a tree is large, `find-N` for
+//! Five kinds of threads, so that no kind of call keeps a quicker one waiting: `file-N` for calls that end by themselves
+//! after a piece, `save-N` for those that wait until the disk has it, `list-N` for one page of a list, `tree-N` for those that last as long as a tree is large, `find-N` for
 //! searches, which are bounded in time but not in number of those who ask: they wait for each other, and step back for all
 //! the rest.
 //! What a dropped future leaves behind: the call is made to its end; its answer falls on the floor.
@@ -21,6 +21,8 @@ const SEARCHES_MAX: usize = 32;
 /// Of the threads that search: they take what processor time the others leave.
 const SEARCH_NICE: i32 = 10;
 const SHORT_THREADS_PER_CORE: usize = 2;
+/// They sleep nearly all the time, and a disk takes the syncs of many at once.
+const SYNCED_THREADS_PER_CORE: usize = 16;
 const THREADS_MAX: usize = 64;
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -30,6 +32,8 @@ type Work = Box<dyn FnOnce() + Send>;
 pub(super) enum Lasts {
     /// A few system calls, at most one piece of a file.
     Short,
+    /// Until a file is on the disk.
+    Synced,
     /// One page of a list.
     Page,
     /// As long as a tree or a file is large.
@@ -39,12 +43,13 @@ pub(super) enum Lasts {
 }
 
 impl Lasts {
-    const ALL: [Lasts; 4] = [Lasts::Short, Lasts::Page, Lasts::Long, Lasts::Search];
+    const ALL: [Lasts; 5] = [Lasts::Short, Lasts::Synced, Lasts::Page, Lasts::Long, Lasts::Search];
 
     /// Of its threads, its queue, and how many of them there are.
     fn threads(self, cores: usize) -> (&'static str, usize, usize) {
         let (name, waiting, count) = match self {
             Lasts::Short => ("file", CALLS_MAX, cores * SHORT_THREADS_PER_CORE),
+            Lasts::Synced => ("save", CALLS_MAX, cores * SYNCED_THREADS_PER_CORE),
             Lasts::Page => ("list", CALLS_MAX, cores),
             Lasts::Long => ("tree", CALLS_MAX, cores),
             Lasts::Search => ("find", SEARCHES_MAX, cores),
@@ -57,11 +62,11 @@ impl Lasts {
 #[derive(Clone)]
 pub(super) struct Pool {
     /// In the order of [`Lasts::ALL`].
-    queues: [flume::Sender<Work>; 4],
+    queues: [flume::Sender<Work>; 5],
 }
 
 impl Pool {
-    /// Starts the threads: two for short calls and one of each other kind for each core, at least two.
+    /// Starts the threads.
     pub(super) fn start(cores: usize) -> std::io::Result<Pool> {
         let mut queues = Vec::new();
         for lasts in Lasts::ALL {
@@ -93,11 +98,12 @@ impl Pool {
     /// it answers is waited for later.
     pub(super) async fn go_on<R: Send + 'static>(
         &self,
+        lasts: Lasts,
         call: impl FnOnce() -> Result<R, Error> + Send + 'static,
     ) -> Result<Answer<Result<R, Error>>, Error> {
         let (reply, answer) = oneshot();
         let work: Work = Box::new(move || reply.send(call()));
-        self.queue(Lasts::Short).send_async(work).await.map_err(|_| overloaded())?;
+        self.queue(lasts).send_async(work).await.map_err(|_| overloaded())?;
         Ok(answer)
     }
 
@@ -145,7 +151,9 @@ mod tests {
             let (hold, held) = flume::bounded::<()>(0);
             let busy = || -> Work {
                 let held = held.clone();
-                Box::new(move || drop(held.recv()))
+                Box::new(move || {
+                    let _ = held.recv();
+                })
             };
             let mut taken = 0;
             // Its threads take some of them, in their own time.
@@ -158,7 +166,10 @@ mod tests {
             let (say, heard) = mpsc::channel();
             for other in Lasts::ALL.into_iter().filter(|other| *other != crowd) {
                 let say = say.clone();
-                pool.queue(other).try_send(Box::new(move || drop(say.send(other)))).unwrap();
+                let call = move || {
+                    let _ = say.send(other);
+                };
+                pool.queue(other).try_send(Box::new(call)).unwrap();
                 assert_eq!(heard.recv_timeout(SOON), Ok(other), "behind a crowd of {crowd:?}");
             }
             drop(hold);

@@ -8,7 +8,7 @@ use super::info::Seen;
 use super::path::SandboxPath;
 use super::pool::{Lasts, Pool};
 use super::resolve::{Last, Node, existing};
-use super::{Tree, failure, info};
+use super::{Tree, cached, failure, info};
 use crate::error::{Error, Reason};
 use crate::shard::mailbox::Answer;
 use bytes::Bytes;
@@ -49,6 +49,9 @@ pub(super) enum Source {
 impl Tree {
     /// Opens a file for reading. 3007 for a directory, 3004 for what is neither.
     pub async fn open(&self, path: SandboxPath) -> Result<Content, Error> {
+        if let Some(content) = cached::open(self, &path) {
+            return Ok(content);
+        }
         let (tree, pool) = (self.clone(), self.pool().clone());
         let opened = self.pool().run(Lasts::Short, move || {
             let node = existing(&tree.roots()?, &path, Last::Follow)?;
@@ -176,7 +179,7 @@ impl Pieces {
 
     async fn begin(&self, file: &Arc<OwnedFd>, pool: &Pool, at: u64) -> Result<Answer<Result<Bytes, Error>>, Error> {
         let (file, bytes) = (file.clone(), (self.end - at).min(PIECE_BYTES_MAX as u64) as usize);
-        pool.go_on(move || match read_at(&file, at, bytes) {
+        pool.go_on(Lasts::Short, move || match read_at(&file, at, bytes) {
             Ok(piece) if piece.is_empty() => Err(shorter()),
             Ok(piece) => Ok(piece),
             Err(errno) => Err(failure::anywhere(errno)),

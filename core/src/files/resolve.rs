@@ -23,7 +23,7 @@ const LINKS_MAX: u32 = 40;
 /// Names on one way, those of links too.
 const STEPS_MAX: usize = 8192;
 
-const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+pub(super) const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV)
     .union(ResolveFlags::NO_SYMLINKS);
@@ -61,7 +61,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn new(fd: OwnedFd) -> rustix::io::Result<Node> {
+    pub(super) fn new(fd: OwnedFd) -> rustix::io::Result<Node> {
         let stat = rustix::fs::fstat(&fd)?;
         Ok(Node { fd, stat })
     }

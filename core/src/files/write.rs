@@ -89,7 +89,7 @@ impl Tree {
         let (tree, mut options) = (self.clone(), options);
         options.length = Some(bytes.len() as u64);
         self.pool()
-            .run(Lasts::Short, move || {
+            .run(Lasts::Synced, move || {
                 let work = Work::begin(tree, path, options)?;
                 work.write(0, &bytes)?;
                 work.finish()
@@ -127,7 +127,7 @@ impl HostUpload {
         let Some(work) = self.work.clone() else { return Ok(()) };
         let at = self.at;
         self.at += bytes.len() as u64;
-        self.pending = Some(self.tree.pool().go_on(move || work.write(at, &bytes)).await?);
+        self.pending = Some(self.tree.pool().go_on(Lasts::Short, move || work.write(at, &bytes)).await?);
         Ok(())
     }
 
@@ -136,7 +136,7 @@ impl HostUpload {
         let Some(work) = self.work.take() else {
             return Err(Error::new(Reason::Internal, "written twice"));
         };
-        self.tree.pool().go_on(move || work.finish()).await?.wait().await?
+        self.tree.pool().go_on(Lasts::Synced, move || work.finish()).await?.wait().await?
     }
 
     async fn settle(&mut self) -> Result<(), Error> {

@@ -95,7 +95,7 @@ impl HostPacked {
 
     async fn begin(&self) -> Result<Answer<Result<Bytes, Error>>, Error> {
         let packer = self.packer.clone();
-        self.pool.go_on(move || packer.lock().unwrap_or_else(PoisonError::into_inner).piece()).await
+        self.pool.go_on(Lasts::Short, move || packer.lock().unwrap_or_else(PoisonError::into_inner).piece()).await
     }
 }
 

@@ -89,7 +89,7 @@ impl Received {
             tree.space(bytes.len() as u64)?;
             write_at(&spool.file, &bytes, at).map_err(failure::anywhere)
         };
-        self.pending = Some(self.tree.pool().go_on(write).await?);
+        self.pending = Some(self.tree.pool().go_on(Lasts::Short, write).await?);
         Ok(())
     }
 
