@@ -119,6 +119,7 @@ static SCRIPTS: &[Script] = &[
         vec![vec![Reply::Failed(FileFailed { errno: 20, destination: false, part: 0 })]]
     }),
     script("absolute-part", "files/archive", CUT, || vec![vec![part("/etc/passwd", FILE, 0), done()]]),
+    script("absolute-name", "files/archive", CUT, || vec![vec![part("/evil", FILE, 0), done()]]),
     script("part-above", "files/archive", CUT, || vec![vec![part("../evil", FILE, 0), done()]]),
     script("part-through-a-link", "files/archive", CUT, || {
         vec![vec![part("l", LINK, 0), part("l/evil", FILE, 0), done()]]

@@ -122,6 +122,8 @@ impl Walk {
     /// Goes to the part's directory, which must be one that the walk is in, and to a name behind the last one there.
     fn step(&mut self, path: &[u8]) -> Result<(), Error> {
         let (above, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            // An absolute name has nothing above it either.
+            Some(0) => return Err(forged("an absolute name")),
             Some(at) => (&path[..at], &path[at + 1..]),
             None => (&b""[..], path),
         };
