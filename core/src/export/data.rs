@@ -6,24 +6,27 @@
 //! section 4.4).
 
 use super::seen::Seen;
-use super::{Caller, Changed, Exports, Fault, Found, Handle, Kind, ReadEnd, Stable, Weak, act, stat_of, sys};
+use super::{Caller, Changed, Exports, Fault, Found, Handle, Kind, ReadEnd, ReadTo, Stable, Weak, act, stat_of, sys};
 use crate::files::NOBODY;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, splice};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Of one read.
 const READ_BYTES_MAX: u32 = 1 << 20;
 const OFFSET_MAX: u64 = i64::MAX as u64;
 
 impl Exports {
-    /// Appends at most `count` bytes to `into`.
+    /// Reads at most `count` bytes. `waits` is told before a disk is waited for.
     pub fn read(
         &self,
         caller: &Caller,
         handle: &Handle,
         offset: u64,
-        into: &mut Vec<u8>,
+        to: ReadTo<'_>,
         count: u32,
+        waits: &dyn Fn(),
     ) -> Result<ReadEnd, Fault> {
         let found = self.enter_as(caller, handle)?;
         is_file(&found)?;
@@ -37,15 +40,11 @@ impl Exports {
         let file = found.node.for_reading()?;
         // No offset that a file can have is passed.
         let room = usize::try_from((OFFSET_MAX - offset).min(u64::from(count.min(READ_BYTES_MAX)))).unwrap_or(0);
-        let start = into.len();
-        let bytes = match sys::read_at(file, into, room, offset) {
-            Ok(bytes) => bytes,
-            Err(errno) => {
-                into.truncate(start);
-                return Err(errno.into());
-            }
+        let bytes = match to {
+            ReadTo::Memory(into) => sys::read_at(file, into, room, offset, waits)?,
+            ReadTo::Pipe(pipe) => splice_at(file, pipe, room, offset)?,
         };
-        let stat = stat_of(&found.node).inspect_err(|_| into.truncate(start))?;
+        let stat = stat_of(&found.node)?;
         let eof = offset.saturating_add(bytes as u64) >= stat.size;
         let attributes = Some(self.shown(&found.export, &found.node.target, &stat));
         Ok(ReadEnd { bytes: u32::try_from(bytes).unwrap_or(u32::MAX), eof, attributes })
@@ -138,6 +137,21 @@ impl Exports {
     }
 }
 
+/// Puts references to at most `count` bytes from `offset` into a pipe; fewer where the file ends or the pipe is full.
+fn splice_at(file: &OwnedFd, pipe: BorrowedFd<'_>, count: usize, mut offset: u64) -> Result<usize, Fault> {
+    let mut done = 0;
+    while done < count {
+        match splice(file, Some(&mut offset), pipe, None, count - done, SpliceFlags::NONBLOCK) {
+            Ok(0) => break,
+            Ok(spliced) => done += spliced,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if done > 0 => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(done)
+}
+
 fn is_file(found: &Found) -> Result<(), Fault> {
     match found.node.kind {
         Kind::File => Ok(()),
@@ -184,7 +198,7 @@ pub(super) fn may_write(found: &Found, caller: &Caller) -> Result<(), Fault> {
 
 /// Opens a file that the caller may write. Where its mode would refuse an owner, the server opens it. The thread is the
 /// caller again afterwards: what a write takes away (setuid) depends on who writes.
-pub(super) fn open_for_writing(found: &Found, caller: &Caller) -> Result<std::os::fd::OwnedFd, Fault> {
+pub(super) fn open_for_writing(found: &Found, caller: &Caller) -> Result<OwnedFd, Fault> {
     match found.node.reopen(OFlags::WRONLY) {
         Err(Errno::ACCESS) => {
             act::as_server()?;
@@ -196,7 +210,7 @@ pub(super) fn open_for_writing(found: &Found, caller: &Caller) -> Result<std::os
     }
 }
 
-fn write_all(file: &std::os::fd::OwnedFd, bytes: &[u8], offset: u64) -> Result<(), Fault> {
+fn write_all(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<(), Fault> {
     let mut done = 0;
     while done < bytes.len() {
         match rustix::io::pwrite(file, &bytes[done..], offset + done as u64) {

@@ -84,16 +84,23 @@ impl Exports {
         }
         // Up to a directory that is at hand, then down again by names.
         let mut names: Vec<(u64, Box<[u8]>)> = Vec::new();
-        let mut at = inode;
+        let (mut at, mut node) = (inode, export.root.clone());
         while at != export.root.target.inode {
-            let Place { directory, name, .. } = self.0.places.get(export.fsid, at)?;
+            let Place { directory, name, known } = self.0.places.get(export.fsid, at)?;
+            if let Some(held) = known
+                .filter(|_| at != inode)
+                .and_then(|(_, generation)| self.0.nodes.get(&Target { id: export.id, inode: at, generation }))
+                && super::beneath(export, &held)
+            {
+                node = held;
+                break;
+            }
             names.push((at, name));
             at = directory;
             if names.len() > climb_max {
                 return None;
             }
         }
-        let mut node = export.root.clone();
         while let Some((inode, name)) = names.pop() {
             let below = look(&node.fd, &name).ok().and_then(|fd| self.node(export, fd).ok())?;
             if below.target.inode != inode {

@@ -30,8 +30,8 @@ mod types;
 
 pub use handle::Handle;
 pub use types::{
-    Attributes, Caller, Changed, Changes, Create, Entry, Fault, Kind, ListEnd, ListEntry, ReadEnd, SetTime, Space,
-    Special, Stable, Time, Weak,
+    Attributes, Caller, Changed, Changes, Create, Entry, Fault, Kind, ListEnd, ListEntry, ListWanted, ReadEnd, ReadTo,
+    SetTime, Space, Special, Stable, Time, Weak,
 };
 
 use crate::files::{Files, Owners};

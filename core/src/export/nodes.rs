@@ -22,8 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 const PARTS: usize = 16;
 /// Nodes in all, where the process may have that many descriptors.
 const NODES_MAX: usize = 4096;
-/// A node may have two descriptors, and others need most of them.
-const DESCRIPTORS_EACH: u64 = 8;
+/// A node may have two descriptors, and others need half of them.
+const DESCRIPTORS_EACH: u64 = 4;
 
 /// Something that a handle names, held open.
 pub(super) struct Node {

@@ -22,7 +22,7 @@ pub(super) struct Place {
     pub(super) directory: u64,
     pub(super) name: Box<[u8]>,
     /// When it was made, and its generation, where these were seen there.
-    known: Option<(Time, u64)>,
+    pub(super) known: Option<(Time, u64)>,
 }
 
 #[derive(Default)]

@@ -74,7 +74,7 @@ fn find(exports: &Exports, at: &Handle, name: &str) -> Result<Entry, Fault> {
 
 fn read(exports: &Exports, who: u32, handle: &Handle) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
-    exports.read(&caller(who), handle, 0, &mut bytes, 1 << 20).map(|_| bytes)
+    exports.read(&caller(who), handle, 0, ReadTo::Memory(&mut bytes), 1 << 20, &|| ()).map(|_| bytes)
 }
 
 fn is_root() -> bool {

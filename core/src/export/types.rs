@@ -2,6 +2,7 @@
 
 use super::handle::Handle;
 use rustix::io::Errno;
+use std::os::fd::BorrowedFd;
 
 /// Who asks, as AUTH_UNIX says. Ids that the sandbox does not have are nobody's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +162,15 @@ pub enum Special {
     BlockDevice(u32, u32),
 }
 
+/// Where bytes that are read go.
+pub enum ReadTo<'a> {
+    /// Appended; after an error some may be.
+    Memory(&'a mut Vec<u8>),
+    /// A pipe that does not block, as references to the file's pages: not copied, and at most what it has room for.
+    /// After an error some may be in it.
+    Pipe(BorrowedFd<'a>),
+}
+
 /// Where a read ended.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadEnd {
@@ -170,6 +180,21 @@ pub struct ReadEnd {
     pub eof: bool,
     /// Of the file, afterwards.
     pub attributes: Option<Attributes>,
+}
+
+/// What is told of the entries of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListWanted {
+    /// Names and inodes, in a reply of so many bytes.
+    Names {
+        /// How much there is room for.
+        room_bytes: usize,
+    },
+    /// Attributes and handles too.
+    All {
+        /// How much there is room for.
+        room_bytes: usize,
+    },
 }
 
 /// One entry of a directory.

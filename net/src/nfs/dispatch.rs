@@ -1,6 +1,7 @@
 //! One record in, one reply out: which program and procedure is called, and what it answers when it can't be.
 
 use super::duplicates::{Duplicates, Seen};
+use super::pages::Pages;
 use super::{changing, looking, mount};
 use crate::wire::rpc::{self, Accepted, Call, put_accepted, put_refused};
 use crate::wire::rpc_record;
@@ -12,12 +13,23 @@ use workspace_core::export::{Caller, Exports};
 const MOUNT_PROGRAM: u32 = 100_005;
 const MOUNT_VERSION: u32 = 3;
 
+/// WRITE, READDIR, READDIRPLUS, FSSTAT and COMMIT may wait for a disk, or look at much.
+const LONG: [u32; 5] = [7, 16, 17, 18, 21];
+
 /// What all calls share.
 pub(super) struct Dispatch {
     exports: Exports,
     duplicates: Duplicates,
     /// Another one after each start: a client then sends again what it has not committed.
     verifier: [u8; 8],
+}
+
+/// What a call is given by the thread that carries it out.
+pub(super) struct Turn<'a> {
+    /// To be told where the call may take long.
+    pub(super) waits: &'a dyn Fn(),
+    /// For bytes of a file that go into the reply without a copy.
+    pub(super) pages: &'a mut Pages,
 }
 
 /// What becomes of a record.
@@ -39,13 +51,14 @@ impl Dispatch {
         Dispatch { exports, duplicates: Duplicates::default(), verifier }
     }
 
-    /// Carries out the call in a record; its reply is a whole record.
-    pub(super) fn call(&self, peer: IpAddr, record: &[u8], out: &mut Vec<u8>) -> Outcome {
+    /// Carries out the call in a record; its reply is a whole record, with those bytes in between that are in `pages`.
+    pub(super) fn call(&self, peer: IpAddr, record: &[u8], out: &mut Vec<u8>, turn: &mut Turn<'_>) -> Outcome {
+        turn.pages.clear();
         rpc_record::begin(out);
         let call = match rpc::read(record) {
             Ok(call) => call,
             Err(refused) if put_refused(out, refused) => {
-                rpc_record::finish(out);
+                rpc_record::finish(out, 0);
                 return Outcome::Reply;
             }
             Err(_) => return Outcome::End,
@@ -56,27 +69,30 @@ impl Dispatch {
                 Seen::UnderWay => return Outcome::Silence,
                 Seen::Before(reply) => {
                     out.extend_from_slice(&reply);
-                    rpc_record::finish(out);
+                    rpc_record::finish(out, 0);
                     return Outcome::Reply;
                 }
             }
         } else {
             None
         };
-        self.reply(call, out);
+        if LONG.contains(&call.procedure) {
+            (turn.waits)();
+        }
+        self.reply(call, out, turn);
         if let Some(ticket) = ticket {
             self.duplicates.done(ticket, &out[4..]);
         }
-        rpc_record::finish(out);
+        rpc_record::finish(out, turn.pages.bytes());
         Outcome::Reply
     }
 
-    fn reply(&self, mut call: Call<'_>, out: &mut Vec<u8>) {
+    fn reply(&self, mut call: Call<'_>, out: &mut Vec<u8>, turn: &mut Turn<'_>) {
         let start = out.len();
         put_accepted(out, call.xid, Accepted::Success);
         let xid = call.xid;
         let answered = match (call.program, call.version) {
-            (nfs::PROGRAM, nfs::VERSION) => self.nfs(&mut call, out),
+            (nfs::PROGRAM, nfs::VERSION) => self.nfs(&mut call, out, turn),
             (MOUNT_PROGRAM, MOUNT_VERSION) => self.mount(&mut call, out),
             (nfs::PROGRAM, _) => Err(Accepted::ProgramMismatch { version: nfs::VERSION }),
             (MOUNT_PROGRAM, _) => Err(Accepted::ProgramMismatch { version: MOUNT_VERSION }),
@@ -88,7 +104,7 @@ impl Dispatch {
         }
     }
 
-    fn nfs(&self, call: &mut Call<'_>, out: &mut Vec<u8>) -> Result<(), Accepted> {
+    fn nfs(&self, call: &mut Call<'_>, out: &mut Vec<u8>, turn: &mut Turn<'_>) -> Result<(), Accepted> {
         let (exports, verifier, arguments) = (&self.exports, self.verifier, &mut call.arguments);
         let who = std::mem::replace(&mut call.who, rpc::Who { uid: 0, gid: 0, groups: Vec::new() });
         let caller = &Caller { uid: who.uid, gid: who.gid, groups: who.groups };
@@ -99,7 +115,7 @@ impl Dispatch {
             3 => looking::lookup(exports, caller, arguments, out),
             4 => looking::access(exports, caller, arguments, out),
             5 => looking::readlink(exports, caller, arguments, out),
-            6 => looking::read(exports, caller, arguments, out),
+            6 => looking::read(exports, caller, arguments, out, turn),
             7 => changing::write(exports, caller, verifier, arguments, out),
             8 => changing::create(exports, caller, arguments, out),
             9 => changing::mkdir(exports, caller, arguments, out),

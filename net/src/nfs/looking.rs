@@ -2,14 +2,17 @@
 //!
 //! A reply is written as it is found out; where something that is known last stands first, its place is kept.
 
-use super::answer::{ATTRIBUTES_BYTES, post, put_attributes, put_fault, put_ok, put_some};
+use super::answer::{ATTRIBUTES_BYTES, put_attributes, put_fault, put_ok, put_some};
 use super::arguments::{handle, name};
+use super::dispatch::Turn;
 use crate::wire::xdr::{Garbage, Reader, padding, put, put_opaque, put_padding, put_u32, put_u64};
-use nfsserve::nfs::{FSF_CANSETTIME, FSF_HOMOGENEOUS, FSF_LINK, FSF_SYMLINK, fsinfo3, nfsstat3, nfstime3};
-use workspace_core::export::{Attributes, Caller, Exports, ListEntry};
+use nfsserve::nfs::{FSF_CANSETTIME, FSF_HOMOGENEOUS, FSF_LINK, FSF_SYMLINK, nfsstat3};
+use workspace_core::export::{Attributes, Caller, Exports, ListEntry, ListWanted, ReadTo};
 
 /// The largest READ and WRITE.
 pub(super) const TRANSFER_BYTES_MAX: u32 = 1 << 20;
+/// Of a READ that is not known to take long: what is in memory is copied within some microseconds.
+const SHORT_READ_BYTES_MAX: u32 = 64 << 10;
 const DIRECTORY_BYTES_PREFERRED: u32 = 128 << 10;
 const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 const LINKS_MAX: u32 = 32_000;
@@ -95,8 +98,13 @@ pub(super) fn read(
     caller: &Caller,
     arguments: &mut Reader<'_>,
     out: &mut Vec<u8>,
+    turn: &mut Turn<'_>,
 ) -> Result<(), Garbage> {
     let (handle, offset, count) = (handle(arguments)?, arguments.u64()?, arguments.u32()?);
+    let is_long = count > SHORT_READ_BYTES_MAX;
+    if is_long {
+        (turn.waits)();
+    }
     let start = out.len();
     put_ok(out);
     let room = keep_room(out);
@@ -104,14 +112,27 @@ pub(super) fn read(
     let counts = out.len();
     out.extend_from_slice(&[0; 12]);
     let data = out.len();
-    let end = handle.and_then(|handle| exports.read(caller, &handle, offset, out, count.min(TRANSFER_BYTES_MAX)));
+    let count = count.min(TRANSFER_BYTES_MAX);
+    let end = handle.and_then(|handle| {
+        if is_long && let Some(pipe) = turn.pages.entrance() {
+            let end = exports.read(caller, &handle, offset, ReadTo::Pipe(pipe), count, turn.waits);
+            match end {
+                Ok(end) => {
+                    turn.pages.hold(end.bytes as usize, data);
+                    return Ok(end);
+                }
+                // A file system that can't; what else may be wrong is so by memory too.
+                Err(_) => turn.pages.spoil(),
+            }
+        }
+        exports.read(caller, &handle, offset, ReadTo::Memory(out), count, turn.waits)
+    });
     match end {
         Ok(end) => {
-            let bytes = (out.len() - data) as u32;
-            put_padding(out, bytes as usize);
-            out[counts..counts + 4].copy_from_slice(&bytes.to_be_bytes());
+            put_padding(out, end.bytes as usize);
+            out[counts..counts + 4].copy_from_slice(&end.bytes.to_be_bytes());
             out[counts + 4..counts + 8].copy_from_slice(&u32::from(end.eof).to_be_bytes());
-            out[counts + 8..data].copy_from_slice(&bytes.to_be_bytes());
+            out[counts + 8..data].copy_from_slice(&end.bytes.to_be_bytes());
             fill_room(out, room, end.attributes.as_ref());
         }
         Err(fault) => {
@@ -159,7 +180,9 @@ pub(super) fn list(
         }
         fits
     };
-    let listed = directory.and_then(|directory| exports.list(caller, &directory, cookie, verifier, plus, &mut each));
+    let wanted =
+        if plus { ListWanted::All { room_bytes: bytes_max } } else { ListWanted::Names { room_bytes: bytes_max } };
+    let listed = directory.and_then(|directory| exports.list(caller, &directory, cookie, verifier, wanted, &mut each));
     match listed {
         Ok(_) if too_small || end_at < first_entry => {
             out.truncate(start);
@@ -228,20 +251,16 @@ pub(super) fn fsinfo(exports: &Exports, arguments: &mut Reader<'_>, out: &mut Ve
     match handle(arguments)?.and_then(|handle| exports.attributes(&handle)) {
         Ok(attributes) => {
             put_ok(out);
-            let info = fsinfo3 {
-                obj_attributes: post(Some(&attributes)),
-                rtmax: TRANSFER_BYTES_MAX,
-                rtpref: TRANSFER_BYTES_MAX,
-                rtmult: 4096,
-                wtmax: TRANSFER_BYTES_MAX,
-                wtpref: TRANSFER_BYTES_MAX,
-                wtmult: 4096,
-                dtpref: DIRECTORY_BYTES_PREFERRED,
-                maxfilesize: FILE_BYTES_MAX,
-                time_delta: nfstime3 { seconds: 0, nseconds: 1 },
-                properties: FSF_LINK | FSF_SYMLINK | FSF_HOMOGENEOUS | FSF_CANSETTIME,
-            };
-            put(out, &info);
+            put_some(out, Some(&attributes));
+            // READ, WRITE: largest, preferred, a multiple of; then READDIR.
+            for word in [TRANSFER_BYTES_MAX, TRANSFER_BYTES_MAX, 4096].repeat(2) {
+                put_u32(out, word);
+            }
+            put_u32(out, DIRECTORY_BYTES_PREFERRED);
+            put_u64(out, FILE_BYTES_MAX);
+            // Times are exact to a nanosecond.
+            put_u64(out, 1);
+            put_u32(out, FSF_LINK | FSF_SYMLINK | FSF_HOMOGENEOUS | FSF_CANSETTIME);
         }
         Err(fault) => {
             put_fault(out, fault);

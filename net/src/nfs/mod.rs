@@ -5,7 +5,7 @@
 //!                                              ├─► looking, changing ─► workspace_core::export
 //!                                              └─► duplicates
 //! ```
-//! It has threads of its own: `nfs-accept` and `nfs-N`. Nothing of it runs on a shard's ring, and calls on files may
+//! It has threads of its own: `nfs-accept`, `nfs-guard` and `nfs-N`. Nothing of it runs on a shard's ring, and calls on files may
 //! wait for a disk. Bytes become calls in `wire::{rpc_record, rpc, xdr}`; what a file is and who may do what with it
 //! is decided in `core`. NFSv3 has no secrets: who may connect is a list of addresses.
 
@@ -15,14 +15,19 @@ mod changing;
 mod connection;
 mod dispatch;
 mod duplicates;
+#[cfg(test)]
+mod fuzz;
+mod guard;
 mod listen;
 mod looking;
 mod mount;
+mod pages;
 mod status;
 mod worker;
 
 use connection::Connection;
 use dispatch::Dispatch;
+use guard::Guard;
 use rustix::event::epoll;
 use std::collections::HashMap;
 use std::io::PipeWriter;
@@ -47,6 +52,7 @@ struct Shared {
     dispatch: Dispatch,
     allow: Vec<Cidr>,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
+    guard: Guard,
     stopping: AtomicBool,
 }
 
@@ -85,6 +91,7 @@ fn start(listener: TcpListener, allow: Vec<Cidr>, exports: Exports, cores: usize
         dispatch: Dispatch::new(exports),
         allow,
         connections: Mutex::default(),
+        guard: Guard::default(),
         stopping: AtomicBool::new(false),
     });
     let (stop, accepting) = std::io::pipe()?;
@@ -93,6 +100,8 @@ fn start(listener: TcpListener, allow: Vec<Cidr>, exports: Exports, cores: usize
         let shared = shared.clone();
         threads.push(thread::Builder::new().name(format!("nfs-{number}")).spawn(move || worker::run(&shared))?);
     }
+    let guards = shared.clone();
+    threads.push(thread::Builder::new().name("nfs-guard".to_owned()).spawn(move || guard::run(&guards))?);
     let accepts = shared.clone();
     let accept = move || listen::run(&accepts, &listener, &stop);
     threads.push(thread::Builder::new().name("nfs-accept".to_owned()).spawn(accept)?);
@@ -104,6 +113,7 @@ impl Server {
     pub fn stop(self) {
         drop(self.accepting);
         self.shared.stopping.store(true, Ordering::Release);
+        self.shared.guard.wake();
         // A connection that ends wakes a worker; one that is always ready wakes them all, one after another.
         let wake = std::io::pipe().and_then(|(reader, writer)| {
             epoll::add(&self.shared.epoll, &reader, epoll::EventData::new_u64(u64::MAX), epoll::EventFlags::IN)?;

@@ -7,4 +7,5 @@ pub(crate) mod idmap;
 pub(crate) mod namespaces;
 pub(crate) mod peer;
 pub mod signal;
+pub(crate) mod socket;
 pub(crate) mod uring;

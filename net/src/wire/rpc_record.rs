@@ -3,7 +3,7 @@
 //! ```text
 //!  bytes ─► [ head: last? length ][ fragment ] … ─► record
 //! ```
-//! What is held is at most one record of [`RECORD_BYTES_MAX`], and never more than has arrived and one piece.
+//! What is held is at most one record of [`RECORD_BYTES_MAX`], and its memory grows by what has arrived and one piece.
 
 /// The largest record: a WRITE of 1 MiB with all that can stand before its bytes.
 pub const RECORD_BYTES_MAX: usize = (1 << 20) + (64 << 10);
@@ -17,10 +17,49 @@ const LAST: u32 = 0x8000_0000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Broken;
 
+/// One record, in memory that is used again: what an earlier one has left behind the end of this one is written over,
+/// so that a MiB is not filled with zeros before it is received.
+#[derive(Debug, Default)]
+pub struct Record {
+    memory: Vec<u8>,
+    length: usize,
+}
+
+impl Record {
+    /// The record.
+    pub fn bytes(&self) -> &[u8] {
+        &self.memory[..self.length]
+    }
+
+    /// Memory that it takes, in bytes.
+    pub fn capacity(&self) -> usize {
+        self.memory.capacity()
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let end = self.length + bytes.len();
+        if end > self.memory.len() {
+            self.memory.truncate(self.length);
+            self.memory.extend_from_slice(bytes);
+        } else {
+            self.memory[self.length..end].copy_from_slice(bytes);
+        }
+        self.length = end;
+    }
+
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let end = self.length + bytes;
+        if end > self.memory.len() {
+            self.memory.resize(end, 0);
+        }
+        &mut self.memory[self.length..end]
+    }
+}
+
 /// Puts one record after another together.
 #[derive(Debug, Default)]
 pub struct Assembler {
-    record: Vec<u8>,
+    record: Record,
     head: [u8; 4],
     head_bytes: usize,
     fragment_left: usize,
@@ -36,7 +75,7 @@ impl Assembler {
         while !self.whole && at < input.len() {
             if self.fragment_left > 0 {
                 let taken = self.fragment_left.min(input.len() - at);
-                self.record.extend_from_slice(&input[at..at + taken]);
+                self.record.append(&input[at..at + taken]);
                 at += taken;
                 self.took(taken);
                 continue;
@@ -55,14 +94,12 @@ impl Assembler {
     /// by [`Assembler::filled`].
     pub fn room(&mut self) -> &mut [u8] {
         let bytes = if self.whole { 0 } else { self.fragment_left.min(PIECE_BYTES_MAX) };
-        let start = self.record.len();
-        self.record.resize(start + bytes, 0);
-        &mut self.record[start..]
+        self.record.room(bytes)
     }
 
-    /// Of a room of `offered` bytes this many were filled.
-    pub fn filled(&mut self, offered: usize, bytes: usize) {
-        self.record.truncate(self.record.len() - (offered - bytes));
+    /// So many bytes of the room were filled.
+    pub fn filled(&mut self, bytes: usize) {
+        self.record.length += bytes;
         self.took(bytes);
     }
 
@@ -76,23 +113,20 @@ impl Assembler {
         !self.whole && (self.head_bytes > 0 || self.fragments > 0)
     }
 
-    /// The whole record, if there is one; `spare` holds the next.
-    pub fn take(&mut self, spare: &mut Vec<u8>) -> bool {
+    /// The whole record, if there is one; `spare` is its memory where none was lent.
+    pub fn take(&mut self, spare: &mut Record) -> bool {
         if !self.whole {
             return false;
         }
-        spare.clear();
-        std::mem::swap(&mut self.record, spare);
-        self.record = Vec::new();
+        *spare = std::mem::take(&mut self.record);
         (self.fragments, self.last, self.whole) = (0, false, false);
         true
     }
 
     /// Uses this memory for the record that begins.
-    pub fn lend(&mut self, memory: &mut Vec<u8>) {
+    pub fn lend(&mut self, memory: &mut Record) {
         if self.record.capacity() == 0 {
-            memory.clear();
-            self.record = std::mem::take(memory);
+            self.record = Record { memory: std::mem::take(&mut memory.memory), length: 0 };
         }
     }
 
@@ -103,7 +137,7 @@ impl Assembler {
         self.head_bytes = 0;
         self.fragments += 1;
         let empty_and_more = bytes == 0 && !self.last;
-        if empty_and_more || self.fragments > FRAGMENTS_MAX || bytes > RECORD_BYTES_MAX - self.record.len() {
+        if empty_and_more || self.fragments > FRAGMENTS_MAX || bytes > RECORD_BYTES_MAX - self.record.length {
             return Err(Broken);
         }
         self.fragment_left = bytes;
@@ -123,9 +157,9 @@ pub fn begin(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; 4]);
 }
 
-/// Writes the length before a record that was begun.
-pub fn finish(out: &mut [u8]) {
-    let head = LAST | (out.len() - 4) as u32;
+/// Writes the length before a record that was begun; so many bytes of it are elsewhere.
+pub fn finish(out: &mut [u8], elsewhere: usize) {
+    let head = LAST | (out.len() - 4 + elsewhere) as u32;
     out[..4].copy_from_slice(&head.to_be_bytes());
 }
 
@@ -139,9 +173,9 @@ mod tests {
             while !piece.is_empty() {
                 let Ok(taken) = assembler.feed(piece) else { return (records, true) };
                 piece = &piece[taken..];
-                let mut record = Vec::new();
+                let mut record = Record::default();
                 if assembler.take(&mut record) {
-                    records.push(record);
+                    records.push(record.bytes().to_vec());
                 }
             }
         }
@@ -172,15 +206,22 @@ mod tests {
 
     #[test]
     fn what_goes_directly_into_the_record_is_the_same() {
-        let mut assembler = Assembler::default();
-        assert_eq!(assembler.feed(b"\x80\0\0\x05h"), Ok(5));
-        let room = assembler.room();
-        assert_eq!(room.len(), 4);
-        room[..2].copy_from_slice(b"el");
-        assembler.filled(4, 2);
-        assert_eq!(assembler.feed(b"lo!"), Ok(2));
-        let mut record = Vec::new();
+        let (mut assembler, mut record) = (Assembler::default(), Record::default());
+        for (first, rest) in [(*b"he", *b"llo"), (*b"sh", *b"all")] {
+            assembler.lend(&mut record);
+            assert_eq!(assembler.feed(&[b"\x80\0\0\x05", &first[..1]].concat()), Ok(5));
+            let room = assembler.room();
+            assert_eq!(room.len(), 4);
+            room[..2].copy_from_slice(&[first[1], rest[0]]);
+            assembler.filled(2);
+            assert_eq!(assembler.feed(&[&rest[1..], b"!"].concat()), Ok(2));
+            assert!(assembler.take(&mut record));
+            assert_eq!(record.bytes(), [&first[..], &rest].concat());
+        }
+        // A shorter one in the memory of a longer one.
+        assembler.lend(&mut record);
+        assert_eq!(assembler.feed(b"\x80\0\0\x01x"), Ok(5));
         assert!(assembler.take(&mut record));
-        assert_eq!(record, b"hello");
+        assert_eq!(record.bytes(), b"x");
     }
 }

@@ -87,25 +87,38 @@ pub(super) fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// Appends at most `count` bytes from `offset`; fewer only at the end of the file.
-pub(super) fn read_at(fd: impl AsFd, into: &mut Vec<u8>, count: usize, offset: u64) -> rustix::io::Result<usize> {
+/// Appends at most `count` bytes from `offset`; fewer only at the end of the file. What is in memory is taken first
+/// (preadv2(2), RWF_NOWAIT); where something must be waited for, `waits` is told before.
+pub(super) fn read_at(
+    fd: impl AsFd,
+    into: &mut Vec<u8>,
+    count: usize,
+    offset: u64,
+    waits: &dyn Fn(),
+) -> rustix::io::Result<usize> {
     into.reserve(count);
-    let (fd, mut done) = (fd.as_fd().as_raw_fd(), 0);
+    let (fd, mut done, mut flags) = (fd.as_fd().as_raw_fd(), 0, libc::RWF_NOWAIT);
     while done < count {
         let spare = into.spare_capacity_mut();
-        let room = spare.len().min(count - done);
+        let room = libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: spare.len().min(count - done) };
         let at = i64::try_from(offset + done as u64).map_err(|_| Errno::INVAL)?;
-        // SAFETY: `room` bytes from `spare` on belong to the vector and may be written; pread writes no others.
-        let read = unsafe { libc::pread(fd, spare.as_mut_ptr().cast(), room, at) };
+        // SAFETY: `iov_len` bytes from `iov_base` on belong to the vector and may be written; preadv2 writes no others,
+        // and keeps neither them nor the list of one.
+        let read = unsafe { libc::preadv2(fd, &raw const room, 1, at, flags) };
         match checked(read as i64) {
             Ok(()) if read == 0 => break,
             Ok(()) => {
                 let read = read as usize;
                 done += read;
-                // SAFETY: pread has written the first `read` spare bytes, and `read` is at most the capacity left.
+                // SAFETY: preadv2 has written the first `read` spare bytes, and `read` is at most the capacity left.
                 unsafe { into.set_len(into.len() + read) };
             }
             Err(Errno::INTR) => {}
+            // Not in memory, or a file system that can't say.
+            Err(Errno::AGAIN | Errno::OPNOTSUPP) if flags != 0 => {
+                waits();
+                flags = 0;
+            }
             Err(errno) => return Err(errno),
         }
     }

@@ -2,6 +2,8 @@
 
 use super::*;
 
+const NAMES: ListWanted = ListWanted::Names { room_bytes: 4096 };
+
 #[test]
 fn bytes_and_attributes_go_both_ways() {
     if !is_root() {
@@ -17,9 +19,9 @@ fn bytes_and_attributes_go_both_ways() {
     assert_eq!((written.weak.before.unwrap().0, written.weak.after.unwrap().size), (0, 10));
     assert_eq!(read(&exports, 0, &made).unwrap(), b"\0\0\0\0\0hello");
     let mut some = b"kept".to_vec();
-    let end = exports.read(&caller(0), &made, 5, &mut some, 2).unwrap();
+    let end = exports.read(&caller(0), &made, 5, ReadTo::Memory(&mut some), 2, &|| ()).unwrap();
     assert_eq!((&some[..], end.bytes, end.eof), (&b"kepthe"[..], 2, false));
-    assert!(exports.read(&caller(0), &made, 8, &mut some, 2).unwrap().eof);
+    assert!(exports.read(&caller(0), &made, 8, ReadTo::Memory(&mut some), 2, &|| ()).unwrap().eof);
     assert_eq!(find(&exports, &root, "f").unwrap().handle, made);
     exports.commit(&caller(0), &made, 0, 0).result.unwrap();
     let at = Time { seconds: 4_102_444_800, nanoseconds: 987_654_321 };
@@ -44,7 +46,8 @@ fn lists_go_on_where_they_ended() {
     }
     let exports = ground.exports();
     let root = exports.root(ground.id).unwrap().handle;
-    let pages = |page: usize, plus: bool| {
+    let pages = |page: usize, wanted: ListWanted| {
+        let plus = matches!(wanted, ListWanted::All { .. });
         let (mut names, mut cookie, mut verifier) = (Vec::new(), 0, 0);
         loop {
             let (mut count, from) = (0, cookie);
@@ -59,26 +62,30 @@ fn lists_go_on_where_they_ended() {
                 cookie = entry.cookie;
                 true
             };
-            let end = exports.list(&caller(0), &root, from, verifier, plus, &mut each).unwrap();
+            let end = exports.list(&caller(0), &root, from, verifier, wanted, &mut each).unwrap();
             verifier = end.verifier;
             if end.eof {
                 return names;
             }
         }
     };
-    let mut all = pages(7000, false);
-    assert_eq!(all, pages(97, true));
+    let mut all = pages(7000, NAMES);
+    // Whatever is read ahead for a reply, and whatever of it is not taken.
+    for room_bytes in [0, 8 << 10, 128 << 10, usize::MAX] {
+        assert_eq!(all, pages(97, ListWanted::All { room_bytes }));
+        assert_eq!(all, pages(1500, ListWanted::Names { room_bytes }));
+    }
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 3002);
     let mut none = |_: ListEntry<'_>| true;
-    let verifier = exports.list(&caller(0), &root, 0, 0, false, &mut none).unwrap().verifier;
+    let verifier = exports.list(&caller(0), &root, 0, 0, NAMES, &mut none).unwrap().verifier;
     for (cookie, verifier) in [(1, verifier ^ 1), (u64::MAX, verifier), (1 << 63, verifier)] {
-        let end = exports.list(&caller(0), &root, cookie, verifier, false, &mut none);
+        let end = exports.list(&caller(0), &root, cookie, verifier, NAMES, &mut none);
         assert_eq!(end.unwrap_err(), Fault::BadCookie);
     }
     std::fs::set_permissions(ground.path(""), std::fs::Permissions::from_mode(0o700)).unwrap();
-    let end = exports.list(&caller(1000), &root, 0, 0, false, &mut none);
+    let end = exports.list(&caller(1000), &root, 0, 0, NAMES, &mut none);
     assert_eq!(end.unwrap_err(), Fault::Os(Errno::ACCESS));
 }
 
@@ -102,7 +109,7 @@ fn offsets_do_not_wrap_and_the_limit_holds() {
         assert_eq!(written.result, Err(Fault::Os(Errno::FBIG)), "{offset}");
     }
     for offset in [u64::MAX, 1 << 63] {
-        assert!(exports.read(&caller(0), &made, offset, &mut Vec::new(), 1).is_err());
+        assert!(exports.read(&caller(0), &made, offset, ReadTo::Memory(&mut Vec::new()), 1, &|| ()).is_err());
         assert!(exports.commit(&caller(0), &made, offset, u32::MAX).result.is_err());
     }
     let sized = |size| exports.change(&caller(0), &made, &Changes { size: Some(size), ..Changes::default() }, None);

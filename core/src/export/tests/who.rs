@@ -34,7 +34,7 @@ fn permission_is_that_of_the_caller() {
     let changes = Changes { gid: Some(50), ..Changes::default() };
     assert_eq!(exports.change(&caller(0), &shared, &changes, None).result, Ok(()));
     let member = Caller { groups: vec![50], ..caller(1000) };
-    assert!(exports.read(&member, &shared, 0, &mut Vec::new(), 1).is_ok());
+    assert!(exports.read(&member, &shared, 0, ReadTo::Memory(&mut Vec::new()), 1, &|| ()).is_ok());
     assert_eq!(read(&exports, 1000, &shared).unwrap_err(), denied);
 }
 
