@@ -124,6 +124,13 @@ pub(crate) fn path(id: &str) -> String {
     format!("/api/v1/sandboxes/{id}")
 }
 
+/// Where a sandbox's files are mounted from: `nfs://HOST:PORT/ID`.
+pub(crate) fn nfs_url(connection: &mut Connection, id: &str) -> Result<String, Failure> {
+    let sandbox = expect(&connection.ask("GET", &path(id), "")?, 200, "get")?;
+    let url = sandbox["nfs_url"].as_str().ok_or_else(|| Failure::new("get: an answer without nfs_url"))?;
+    Ok(url.to_owned())
+}
+
 /// Runs `true` in a sandbox; an error where it did not end with 0.
 pub(crate) fn run_true(connection: &mut Connection, id: &str) -> Result<(), Failure> {
     let answer = connection.ask("POST", &format!("{}/process/run", path(id)), r#"{"command":"true"}"#)?;

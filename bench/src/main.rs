@@ -1,6 +1,6 @@
 //! Which question is asked, of which server, and what happens when it cannot be answered?
 //!
-//! Each question is a file: `create burst run mcp stream terminal get files density churn`. Every one measures the server beside a floor in the same run and gives
+//! Each question is a file: `create burst run mcp stream terminal get files density churn nfs`. Every one measures the server beside a floor in the same run and gives
 //! rows; `compare` prints them. Nothing here is a test, and no test uses a time from here.
 
 mod api;
@@ -24,6 +24,7 @@ mod kernel;
 mod load;
 mod machine;
 mod mcp;
+mod nfs;
 mod nginx;
 mod options;
 mod process;
@@ -104,7 +105,10 @@ fn begin() -> Result<ExitCode, Failure> {
 
 /// A fresh server for each question, so that none pays for what another left to the kernel's delayed cleaning.
 fn answer(question: Question, options: &Options) -> Result<Vec<Row>, Failure> {
-    let server = server::reach(options)?;
+    if question == Question::Nfs {
+        nfs::possible()?;
+    }
+    let server = server::reach(options, question)?;
     kernel::settle(options.settle_ms_max);
     let bench = Bench { options, target: server.target() };
     let rows = match question {
@@ -118,6 +122,7 @@ fn answer(question: Question, options: &Options) -> Result<Vec<Row>, Failure> {
         Question::Density => density::ask(&bench),
         Question::Churn => churn::ask(&bench),
         Question::Mcp => mcp::ask(&bench),
+        Question::Nfs => nfs::ask(&bench),
     };
     let ended = server.end();
     let rows = rows?;

@@ -28,10 +28,12 @@ pub(crate) enum Question {
     Churn,
     /// What does MCP cost?
     Mcp,
+    /// How fast is a sandbox's tree for a kernel that mounts it?
+    Nfs,
 }
 
 impl Question {
-    const ALL: [Question; 10] = [
+    const ALL: [Question; 11] = [
         Question::Create,
         Question::Run,
         Question::Mcp,
@@ -42,7 +44,13 @@ impl Question {
         Question::Burst,
         Question::Churn,
         Question::Density,
+        Question::Nfs,
     ];
+
+    /// `nfs` fetches a second kernel and another server: it is asked for by its name alone.
+    fn is_in_all(self) -> bool {
+        self != Question::Nfs
+    }
 
     /// As on the command line.
     pub(crate) const fn name(self) -> &'static str {
@@ -57,6 +65,7 @@ impl Question {
             Question::Density => "density",
             Question::Churn => "churn",
             Question::Mcp => "mcp",
+            Question::Nfs => "nfs",
         }
     }
 }
@@ -111,6 +120,8 @@ pub(crate) struct Options {
     pub(crate) churn: u64,
     /// Connections that fill, empty and churn.
     pub(crate) workers: u64,
+    /// Size of the file that `nfs` writes and reads.
+    pub(crate) mib: u64,
     /// Longest wait for the machine's memory to come to rest.
     pub(crate) settle_ms_max: u64,
     /// WORKSPACE_POOL_BLANKS of the started server, `None`: its default.
@@ -136,13 +147,13 @@ const fn count(
     Count { name, what, full, quick, max, place }
 }
 
-const COUNTS: [Count; 17] = [
+const COUNTS: [Count; 18] = [
     count("--samples", "create, run, mcp, terminal: measurements one by one", [200, 10, 100_000], |to| &mut to.samples),
     count("--gap-ms", "create, run, mcp, terminal: rest before each of them", [20, 5, 10_000], |to| &mut to.gap_ms),
     count("--burst", "burst: creates at once", [100, 20, 2_000], |to| &mut to.burst),
     count(
         "--rounds",
-        "burst, run, mcp, stream, terminal, get, files: turns of ours and the floor",
+        "burst, run, mcp, stream, terminal, get, files, nfs: turns of ours and the floor",
         [5, 2, 100],
         |to| &mut to.rounds,
     ),
@@ -158,6 +169,7 @@ const COUNTS: [Count; 17] = [
     count("--alive", "density: sandboxes alive", [2_000, 50, 20_000], |to| &mut to.alive),
     count("--churn", "churn: creates and deletes", [10_000, 100, 10_000_000], |to| &mut to.churn),
     count("--workers", "density, churn: connections that create and delete", [8, 4, 256], |to| &mut to.workers),
+    count("--mib", "nfs: MiB of the file that is written and read", [256, 32, 1_024], |to| &mut to.mib),
     count("--settle-ms-max", "longest wait for memory to come to rest", [15_000, 1_000, 120_000], |to| {
         &mut to.settle_ms_max
     }),
@@ -185,7 +197,7 @@ impl Options {
                 "--log" => options.log = value()?.clone(),
                 "--json" => options.json = Some(value()?.into()),
                 "--blanks" => options.blanks = Some(value()?.parse().map_err(|_| Failure::new("--blanks: a number"))?),
-                "all" => options.asked = Question::ALL.to_vec(),
+                "all" => options.asked = Question::ALL.into_iter().filter(|question| question.is_in_all()).collect(),
                 name => match Question::ALL.iter().find(|question| question.name() == name) {
                     Some(question) => options.asked.push(*question),
                     None => return Err(Failure::new(format!("{name}: no such question or option; see --help"))),
@@ -231,6 +243,7 @@ impl Options {
             alive: 0,
             churn: 0,
             workers: 0,
+            mib: 0,
             settle_ms_max: 0,
             blanks: None,
         };
@@ -260,7 +273,7 @@ fn address_of(url: &str) -> Result<String, Failure> {
 pub(crate) fn help() -> String {
     let mut text = String::from(
         "workspace-bench QUESTION… [options]\n\n\
-         Questions: create run mcp stream terminal get files burst churn density, or all.\n\n\
+         Questions: create run mcp stream terminal get files burst churn density, or all of these; nfs.\n\n\
          Starts the server itself and removes everything afterwards:\n  \
          --server PATH        its program (workspace-server beside this one)\n  \
          --dir DIR            where its directory is made (/var/tmp)\n  \
@@ -299,6 +312,7 @@ mod tests {
         assert!(parse("get --url https://example.org").is_err());
         assert!(parse("speed").unwrap_err().to_string().starts_with("speed"));
         assert!(parse("--quick").is_err());
+        assert!(!parse("all").unwrap().questions().contains(&Question::Nfs));
     }
 
     /// Every count is within its bound, an address names a port, and there is a question.

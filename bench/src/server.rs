@@ -6,7 +6,8 @@
 use crate::client::Connection;
 use crate::failure::Failure;
 use crate::kernel;
-use crate::options::Options;
+use crate::nfs;
+use crate::options::{Options, Question};
 use crate::process;
 use crate::stop;
 use crate::sys::signal;
@@ -87,7 +88,7 @@ impl Server {
 }
 
 /// Starts a server, or takes the one that was named.
-pub(crate) fn reach(options: &Options) -> Result<Server, Failure> {
+pub(crate) fn reach(options: &Options, question: Question) -> Result<Server, Failure> {
     if let Some(address) = &options.address {
         let (address, key, groups) = (address.clone(), options.api_key.clone(), kernel::group_parents());
         let target = Target { address, supervisor: options.pid, groups, key };
@@ -95,7 +96,7 @@ pub(crate) fn reach(options: &Options) -> Result<Server, Failure> {
         return Ok(Server { target, started: None });
     }
     let others = kernel::group_parents();
-    let mut started = start(options)?;
+    let mut started = start(options, question)?;
     let (address, supervisor) = (started.listening()?, Some(started.child.id()));
     let mut target = Target { address, supervisor, groups: BTreeSet::new(), key: None };
     healthy(&target)?;
@@ -110,7 +111,7 @@ pub(crate) fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-fn start(options: &Options) -> Result<Started, Failure> {
+fn start(options: &Options, question: Question) -> Result<Started, Failure> {
     let program = program(options)?;
     let home = options.dir.join(format!("workspace-bench-{}", std::process::id()));
     let failed = |what: &str, error| Failure::io(format!("{what} {}", home.display()), &error);
@@ -128,7 +129,11 @@ fn start(options: &Options) -> Result<Started, Failure> {
         .env("WORKSPACE_HTTP_HOST", "127.0.0.1")
         .env("WORKSPACE_HTTP_PORT", port().to_string())
         .env("WORKSPACE_DATA_DIR", home.join("data"))
-        .env("WORKSPACE_NFS_MODE", "disabled")
+        .envs(
+            if question == Question::Nfs { &nfs::SERVED[..] } else { &[("WORKSPACE_NFS_MODE", "disabled")] }
+                .iter()
+                .copied(),
+        )
         .env("RUST_LOG", &options.log)
         .stdin(Stdio::null())
         .stdout(log)
