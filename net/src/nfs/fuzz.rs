@@ -21,6 +21,9 @@ const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const HEAD_BYTES: usize = 4 + 24;
 const GARBAGE_ARGUMENTS: u32 = 4;
 
+/// Adds one argument.
+type Part<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 struct Ground {
     dispatch: Dispatch,
     id: SandboxId,
@@ -83,7 +86,7 @@ fn handle_of(program: u32, procedure: u32, arguments: &[u8], behind: usize) -> V
 }
 
 /// Arguments put together.
-fn xdr(parts: &[&dyn Fn(&mut Vec<u8>)]) -> Vec<u8> {
+fn xdr(parts: &[Part<'_>]) -> Vec<u8> {
     let mut bytes = Vec::new();
     parts.iter().for_each(|part| part(&mut bytes));
     bytes
@@ -116,7 +119,7 @@ fn calls() -> Vec<Vec<u8>> {
     let link = handle_of(nfs::PROGRAM, 10, &xdr(&[&root, &bytes(b"link"), &none, &bytes(b"file")]), 4);
     let (file, link) = (bytes(&file), bytes(&link));
     let (entry, other) = (bytes(b"entry"), bytes(b"other"));
-    let of_nfs: [&[&dyn Fn(&mut Vec<u8>)]; 22] = [
+    let of_nfs: [&[Part<'_>]; 22] = [
         &[],
         &[&file],
         &[&file, &all, &words(&[1, 3, 4])],
