@@ -57,7 +57,12 @@ impl Pages {
         }
     }
 
-    /// A try that failed may have left something.
+    /// There is one, which takes two descriptors and memory.
+    pub(super) fn has_pipe(&self) -> bool {
+        self.pipe.is_some()
+    }
+
+    /// Gives the pipe back: a try that failed may have left something in it, and a thread that rests needs none.
     pub(super) fn spoil(&mut self) {
         (self.pipe, self.bytes) = (None, 0);
     }

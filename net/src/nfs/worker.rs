@@ -19,8 +19,8 @@ use std::sync::atomic::Ordering;
 
 /// Memory for records and replies that a resting thread keeps.
 const KEPT_BYTES_MAX: usize = 64 << 10;
-/// After this much rest a thread gives large memory back.
-const REST: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// After this much rest a thread gives large memory and its pipe back.
+const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 
 /// Calls of one connection that a thread answers before it looks for others.
 const CALLS_A_TURN_MAX: usize = 64;
@@ -39,9 +39,12 @@ pub(super) fn run(shared: &Shared) {
     let mut memory = Memory { record: Record::default(), reply: Vec::new(), ahead, pages: Pages::default() };
     while !shared.stopping.load(Ordering::Acquire) {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(1);
-        let large = memory.record.capacity().max(memory.reply.capacity()) > KEPT_BYTES_MAX;
+        let large = memory.record.capacity().max(memory.reply.capacity()) > KEPT_BYTES_MAX || memory.pages.has_pipe();
         match epoll::wait(&shared.epoll, rustix::buffer::spare_capacity(&mut events), large.then_some(&REST)) {
-            Ok(0) => (memory.record, memory.reply) = (Record::default(), Vec::new()),
+            Ok(0) => {
+                (memory.record, memory.reply) = (Record::default(), Vec::new());
+                memory.pages.spoil();
+            }
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => {
                 tracing::error!(%error, "epoll");

