@@ -201,7 +201,7 @@ fn f02_elsewhere_a_directory_swapped_with_a_link_leads_nowhere() {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).expect("chmod");
     }
     fs::write(format!("{outside}/f"), "c").expect("write");
-    if let Some(lines) = control.run(Weak::Plain, &["naive", "3000", &base, &outside]) {
+    if let Some(lines) = control.run(Weak::Plain, &["naive", &base, &outside]) {
         lines.complete().expect("naive_escapes", &["ok"]);
     }
 }

@@ -12,7 +12,6 @@ use std::time::Instant;
 
 const FILES: Program = program!("files");
 /// As long as every race runs.
-const RACE_MS: &str = "3000";
 const RAW: (&str, &str) = ("accept", "application/octet-stream");
 /// Connections that are kept would be counted as the server's descriptors.
 const CLOSE: (&str, &str) = ("connection", "close");
@@ -126,7 +125,7 @@ fn f02_a_directory_swapped_with_a_link_leads_nowhere() {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).expect("chmod");
     }
     fs::write(format!("{outside}/f"), "c").expect("write");
-    if let Some(lines) = control.run(Weak::Plain, &["naive", RACE_MS, &base, &outside]) {
+    if let Some(lines) = control.run(Weak::Plain, &["naive", &base, &outside]) {
         lines.complete().expect("naive_escapes", &["ok"]);
     }
 }

@@ -4,7 +4,7 @@
 //! kernel's global state what no other test changes.
 
 use crate::case::{Case, Starter};
-use crate::kit::{Host, Server};
+use crate::kit::{self, Host, Server};
 use crate::program::nonce;
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,6 +19,7 @@ const LOG_LINE_BYTES_MAX: usize = 8 << 10;
 const LOG_BYTES_MAX: usize = 1 << 20;
 /// Longer than the launcher's pause between two things that it makes ahead.
 const REST: Duration = Duration::from_millis(400);
+const REST_S_MAX: u64 = 20;
 const CLOCK_SLACK: Duration = Duration::from_secs(1);
 
 /// Kernel state of the whole machine.
@@ -85,8 +86,12 @@ impl Before {
         }
         assert!(self.process.try_wait().expect("look at the canary process").is_none(), "I1: a host process has ended");
         // I5
-        let grown = at_rest(&case.server).descriptors_grown(&self.host);
-        assert!(!counted || grown.is_empty(), "I5: {grown:?}");
+        let mut grown = Vec::new();
+        let came_back = kit::within(REST_S_MAX, || {
+            grown = Host::of(&case.server).descriptors_grown(&self.host);
+            grown.is_empty()
+        });
+        assert!(!counted || came_back, "I5: {grown:?}");
         let log = case.server.log();
         let grown = unasked_bytes(&log).saturating_sub(self.log_bytes);
         assert!(grown < LOG_BYTES_MAX, "I5: the log grew by {grown}");
@@ -130,7 +135,7 @@ impl Drop for Before {
 fn at_rest(server: &Server) -> Host {
     let open = || [server.server_process(), server.launcher()].map(|p| p.map_or(0, |p| p.descriptors()));
     let (mut last, mut since) = (open(), Instant::now());
-    crate::kit::until("server and launcher come to rest", 20, || {
+    kit::until("server and launcher come to rest", REST_S_MAX, || {
         let now = open();
         if now != last {
             (last, since) = (now, Instant::now());

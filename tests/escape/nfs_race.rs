@@ -11,7 +11,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 const FILES: Program = program!("files");
-const RACE_MS: &str = "3000";
 
 /// A directory is swapped with a link to a canary's, again and again, while two clients go through it.
 pub(super) fn run(case: &Case) {
@@ -80,7 +79,7 @@ pub(super) fn control() {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).expect("chmod");
     }
     fs::write(format!("{outside}/f"), "c").expect("write");
-    if let Some(lines) = control.run(Weak::Plain, &["naive", RACE_MS, &base, &outside]) {
+    if let Some(lines) = control.run(Weak::Plain, &["naive", &base, &outside]) {
         lines.complete().expect("naive_escapes", &["ok"]);
     }
 }

@@ -8,7 +8,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-const READ_TIMEOUT_S: u64 = 60;
+/// Longer than any command that a test waits for.
+const READ_TIMEOUT_S: u64 = 150;
 
 /// An answer, whole.
 #[derive(Debug, Clone)]

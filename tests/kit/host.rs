@@ -10,6 +10,7 @@ use std::path::Path;
 const LASTING_FILES: &[&str] = &["run", "sandboxes", "trash", "http.address", "server.pid", "lock", "mcp.sock"];
 /// Descriptors that server and launcher may have more or fewer than before.
 const DESCRIPTORS_SLACK: usize = 2;
+const TRASH_S_MAX: u64 = 60;
 
 /// A snapshot.
 #[derive(Debug, Clone)]
@@ -109,15 +110,21 @@ impl Host {
         grown.collect()
     }
 
-    /// Waits until nothing is left since `before`; panics with the list after `seconds_max`.
+    /// Waits until nothing is left since `before`; panics with the list after `seconds_max`. Files in the trash are
+    /// removed at a disk's leisure.
     #[track_caller]
     pub(crate) fn assert_back(server: &Server, before: &Host, seconds_max: u64) {
-        let mut left = Vec::new();
-        let clean = super::wait::within(seconds_max, || {
-            left = Host::of(server).left_since(before);
-            left.is_empty()
-        });
-        assert!(clean, "after {seconds_max} s:\n{}", left.join("\n"));
+        let back = |seconds_max, may_stay: fn(&str) -> bool| {
+            let mut left = Vec::new();
+            let clean = super::wait::within(seconds_max, || {
+                left = Host::of(server).left_since(before);
+                left.retain(|what| !may_stay(what));
+                left.is_empty()
+            });
+            assert!(clean, "after {seconds_max} s:\n{}", left.join("\n"));
+        };
+        back(seconds_max, |what| what.starts_with("file left: trash/"));
+        back(TRASH_S_MAX, |_| false);
     }
 }
 

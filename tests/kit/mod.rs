@@ -46,7 +46,7 @@ pub(crate) use process::{Process, cpu_ticks, descendants, processes};
 pub(crate) use server::Server;
 pub(crate) use start::{Builder, Ended};
 pub(crate) use stdio::{Place, Stdio};
-pub(crate) use wait::{until, until_some};
+pub(crate) use wait::{until, until_some, within};
 pub(crate) use websocket::{Message, WebSocket};
 
 /// True, and says so, where the test must be skipped because it is not run as root.

@@ -1,15 +1,20 @@
 //! A real kernel's NFS client, as `tests/kit/nfs/vm` gives it: mounts our exports, runs a script there.
 
-use super::{Builder, Server};
+use super::{Builder, Server, wait};
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 
 /// What `vm` and `check` answer where there can be no guest.
 const NO_GUEST: i32 = 125;
+/// Of one guest, from its first boot: some hang in it and are booted again after a minute.
+const GUEST_S_MAX: u64 = 600;
+/// For a step of its script.
+const STEP_S_MAX: u64 = 240;
 
 /// Why there can be no guest here; said, as a skip is.
 pub(crate) fn has_no_guest() -> bool {
@@ -41,6 +46,8 @@ pub(crate) fn kit(name: &str) -> PathBuf {
 /// A guest that runs a script of bash.
 pub(crate) struct Guest {
     child: Child,
+    printed: Printed,
+    errors: Printed,
     /// A directory that is the same on both sides.
     pub(crate) shared: PathBuf,
 }
@@ -51,15 +58,31 @@ impl Guest {
         let shared = server.data_dir().with_file_name("shared");
         fs::create_dir_all(&shared).expect("shared");
         let mut vm = Command::new(kit("vm"));
-        vm.args(["run", "--port", &port.to_string(), "--timeout", "300", "--rw"]).arg(&shared);
+        vm.args(["run", "--port", &port.to_string(), "--timeout", &GUEST_S_MAX.to_string(), "--rw"]).arg(&shared);
         vm.args(["--", "bash", "-euc", script, "guest"]).arg(&shared);
-        let child = vm.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("vm");
-        Guest { child, shared }
+        let mut child = vm.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("vm");
+        let printed = Printed::of(child.stdout.take().expect("stdout"));
+        let errors = Printed::of(child.stderr.take().expect("stderr"));
+        Guest { child, printed, errors, shared }
     }
 
     /// Whether a name stands in the shared directory.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.shared.join(name).exists()
+    }
+
+    /// Waits until a name stands there; panics with what the guest said where it ends before, or takes too long.
+    #[track_caller]
+    pub(crate) fn until(&mut self, name: &str) {
+        let mut ended = None;
+        let is_there = wait::within(STEP_S_MAX, || {
+            ended = self.child.try_wait().expect("wait");
+            self.has(name) || ended.is_some()
+        });
+        if !(is_there && self.has(name)) {
+            let how = ended.map_or_else(|| format!("not within {STEP_S_MAX} s"), |status| status.to_string());
+            panic!("{name}: {how}\n{}\n{}", self.printed.so_far(), self.errors.so_far());
+        }
     }
 
     /// Makes one.
@@ -70,12 +93,8 @@ impl Guest {
     /// Waits for its end; what it printed.
     #[track_caller]
     pub(crate) fn finish(mut self) -> String {
-        let mut printed = String::new();
-        // The shared directory goes with the server's; both pipes are small beside what a guest prints.
-        self.child.stdout.take().expect("stdout").read_to_string(&mut printed).expect("stdout");
-        let mut errors = String::new();
-        self.child.stderr.take().expect("stderr").read_to_string(&mut errors).expect("stderr");
         let status = self.child.wait().expect("wait");
+        let (printed, errors) = (self.printed.whole(), self.errors.whole());
         assert_ne!(status.code(), Some(NO_GUEST), "no guest: {errors}");
         assert!(status.success(), "{status}\n{printed}\n{errors}");
         printed
@@ -89,5 +108,36 @@ impl Drop for Guest {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             let _ = self.child.wait();
         }
+    }
+}
+
+/// What comes out of a pipe, read while it comes.
+struct Printed {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Printed {
+    fn of(mut pipe: impl Read + Send + 'static) -> Printed {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let into = bytes.clone();
+        let reader = std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(read @ 1..) = pipe.read(&mut piece) {
+                into.lock().expect("bytes").extend_from_slice(&piece[..read]);
+            }
+        });
+        Printed { bytes, reader: Some(reader) }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().expect("bytes")).into_owned()
+    }
+
+    fn whole(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the reader");
+        }
+        self.so_far()
     }
 }

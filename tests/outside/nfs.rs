@@ -4,7 +4,7 @@
 use crate::kit::{
     needs_root,
     nfs_guest::{self, Guest},
-    turn, until,
+    turn,
 };
 use serde_json::json;
 use std::fs;
@@ -60,11 +60,12 @@ kept.close()
 print('wrote', n)
 E"#
     );
-    let guest = Guest::start(&server, port, &script);
+    let mut guest = Guest::start(&server, port, &script);
     let mut done = 0;
     let mut goes_on = |what: &str| {
         let goal = done + 20;
-        until(&format!("it goes on {what}"), 90, || guest.has(&format!("done{goal}")));
+        println!("{what}");
+        guest.until(&format!("done{goal}"));
         while guest.has(&format!("done{}", done + 1)) {
             done += 1;
         }
@@ -124,8 +125,8 @@ stale('write', lambda: (kept.write('y'), kept.flush(), os.fsync(kept.fileno())))
 open('/mnt/b/well', 'w').close()
 E"#
     );
-    let guest = Guest::start(&server, port, &script);
-    until("it is mounted", 90, || guest.has("mounted"));
+    let mut guest = Guest::start(&server, port, &script);
+    guest.until("mounted");
     server.delete(&id);
     guest.tell("deleted");
     assert_eq!(guest.finish(), "list is stale\nmake is stale\nwrite is stale\n");
@@ -206,8 +207,8 @@ for door in 'ab':
     open(f'{{shared}}/tree-{{door}}', 'w').write(tree('/mnt/' + door))
 E"#
     );
-    let guest = Guest::start(&server, port, &script);
-    until("it is mounted", 90, || guest.has("mounted"));
+    let mut guest = Guest::start(&server, port, &script);
+    guest.until("mounted");
     let inside = format!("{TREE}{WORK}print(work('/workspace', 'p', {ALL_DOORS_S}))");
     let files = format!("/api/v1/sandboxes/{id}/files");
     std::thread::scope(|scope| {
@@ -231,7 +232,7 @@ E"#
         }
         println!("{n} rounds by h");
     });
-    until("the clients have worked", 60, || guest.has("worked"));
+    guest.until("worked");
     guest.tell("quiet");
     let shared = guest.shared.clone();
     println!("{}", guest.finish());
