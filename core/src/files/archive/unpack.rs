@@ -1,7 +1,8 @@
 //! How an archive becomes a tree, all of it or nothing.
 //!
 //! ```text
-//!  received into the scratch room ─► read, entry by entry, into a tree there ─► compared with what is in place ─► moved
+//!  received into the scratch room ─► read, entry by entry, into a tree there ─┬► nothing in place: moved whole
+//!                                                                              └► compared with what is, then moved
 //! ```
 //! Every name is walked from the top of the new tree, beneath it and through no link. Refused with the whole archive
 //! are absolute names, `..`, names through a link or a file, hard links to what is not in it, devices, FIFOs, sparse
@@ -12,13 +13,14 @@ use super::received::{Unpacked, write_at};
 use super::tar::{Entry, Kind};
 use crate::error::{Error, Reason};
 use crate::files::path::SandboxPath;
-use crate::files::resolve::{self, Last, Node, Parents, give, look, make_directory, open_directory, resolve};
-use crate::files::roots::{Owners, Scrap};
+use crate::files::resolve::{self, Last, Node, Parents, give, look, open_directory, resolve};
+use crate::files::roots::{Owners, Replace, Scrap};
 use crate::files::write::sync_directory;
 use crate::files::{Tree, failure};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
 const DEPTH_MAX: usize = 256;
@@ -31,15 +33,19 @@ pub(super) fn unpack(tree: &Tree, spool: &Arc<OwnedFd>, size: u64, path: &Sandbo
     let roots = tree.roots()?;
     let scrap = Scrap::new(roots.scratch()?);
     let top = scrap.directory().map_err(fails)?;
-    let mut maker = Maker { tree, owners: roots.owners, top: &top, done: Unpacked::default() };
+    let mut maker = Maker { tree, owners: roots.owners, top: &top, last: None, done: Unpacked::default() };
     maker.archive(spool, size)?;
+    give(&top, roots.owners, resolve::MODE_OF_PARENTS).map_err(fails)?;
+    // What was received is of no use any more, and the disk need not have it.
+    let _ = rustix::fs::ftruncate(spool, 0);
     rustix::fs::syncfs(&top).map_err(fails)?;
     let found = resolve(&roots, path, Last::Follow, Parents::Make)?;
     let node = match (found.node, found.entry) {
         (Some(node), _) => node,
         (None, Some((above, name))) => {
-            make_directory(&roots, &above, &name, resolve::MODE_OF_PARENTS).map_err(fails)?;
-            look(&above, &name).map_err(fails)?
+            scrap.place(&above, &name, Replace::No).map_err(fails)?;
+            sync_directory(&above).map_err(fails)?;
+            return Ok(maker.done);
         }
         (None, None) => return Err(fails(Errno::NOENT)),
     };
@@ -94,6 +100,8 @@ struct Maker<'a> {
     tree: &'a Tree,
     owners: Owners,
     top: &'a OwnedFd,
+    /// The directory of the last entry: most entries lie where the one before them does.
+    last: Option<(Vec<u8>, Rc<OwnedFd>)>,
     done: Unpacked,
 }
 
@@ -121,9 +129,7 @@ impl Maker<'_> {
         match entry.kind {
             Kind::Directory => self.make_directory(&directory, name, entry.mode).map_err(fails)?,
             Kind::File => {
-                free(&directory, name).map_err(fails)?;
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = openat(&directory, *name, flags, Mode::from_raw_mode(0o600)).map_err(fails)?;
+                let file = make_file(&directory, name).map_err(fails)?;
                 copy(spool, at, &file, entry.size).map_err(failure::anywhere)?;
                 give(&file, self.owners, entry.mode).map_err(fails)?;
                 self.done.bytes += entry.size;
@@ -152,13 +158,21 @@ impl Maker<'_> {
         rustix::fs::linkat(&source, *old, directory, name, AtFlags::empty()).ok()
     }
 
-    /// The directory of these names, made where it is missing.
-    fn directory(&self, names: &[&[u8]]) -> rustix::io::Result<OwnedFd> {
+    /// The directory of these names, made where it is missing. Once made it stays.
+    fn directory(&mut self, names: &[&[u8]]) -> rustix::io::Result<Rc<OwnedFd>> {
         let whole = if names.is_empty() { b".".to_vec() } else { names.join(&b'/') };
-        match open_directory(self.top, &whole) {
-            Err(Errno::NOENT) => {}
-            opened => return opened,
+        if let Some((_, directory)) = self.last.as_ref().filter(|(name, _)| *name == whole) {
+            return Ok(directory.clone());
         }
+        let directory = Rc::new(match open_directory(self.top, &whole) {
+            Err(Errno::NOENT) => self.missing(names)?,
+            opened => opened?,
+        });
+        self.last = Some((whole, directory.clone()));
+        Ok(directory)
+    }
+
+    fn missing(&self, names: &[&[u8]]) -> rustix::io::Result<OwnedFd> {
         let mut at = open_directory(self.top, b".")?;
         for name in names {
             at = match open_directory(&at, name) {
@@ -178,6 +192,18 @@ impl Maker<'_> {
             Err(errno) => return Err(errno),
         }
         give(&open_directory(at, name)?, self.owners, mode)
+    }
+}
+
+fn make_file(directory: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let make = || openat(directory, name, flags, Mode::from_raw_mode(0o600));
+    match make() {
+        Err(Errno::EXIST) => {
+            free(directory, name)?;
+            make()
+        }
+        made => made,
     }
 }
 
