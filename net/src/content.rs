@@ -10,7 +10,7 @@
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use std::ops::Range;
-use workspace_core::files::Conditions;
+use workspace_core::files::{Conditions, Piece};
 use workspace_core::{Error, Reason};
 
 /// What an operation carries beside JSON.
@@ -53,15 +53,24 @@ pub enum Incoming {
 pub struct Stream {
     /// How long it is, where that was said.
     pub length: Option<u64>,
-    pieces: flume::Receiver<Result<Bytes, Cut>>,
-    wanted: flume::Sender<()>,
+    pieces: flume::Receiver<Result<Piece, Cut>>,
+    wanted: flume::Sender<Wanted>,
 }
 
 /// The connection's end of it. Dropping it is the body's end.
 #[derive(Debug)]
 pub struct Source {
-    pieces: flume::Sender<Result<Bytes, Cut>>,
-    wanted: flume::Receiver<()>,
+    pieces: flume::Sender<Result<Piece, Cut>>,
+    wanted: flume::Receiver<Wanted>,
+}
+
+/// How an operation takes what comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Bytes in memory.
+    Memory,
+    /// Also pages.
+    Pages,
 }
 
 /// The body has ended before its end.
@@ -76,11 +85,11 @@ pub fn stream(length: Option<u64>) -> (Source, Stream) {
 }
 
 impl Stream {
-    /// The next piece; `None` behind the last one. An error is final: the client has gone or sent nonsense, and what
-    /// came of it must be undone.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+    /// The next piece, always wanted the same; `None` behind the last one. An error is final: the client has gone or
+    /// sent nonsense, and what came of it must be undone.
+    pub async fn next(&mut self, wanted: Wanted) -> Result<Option<Piece>, Error> {
         // Full: it was asked for already.
-        let _ = self.wanted.try_send(());
+        let _ = self.wanted.try_send(wanted);
         match self.pieces.recv_async().await {
             Ok(Ok(piece)) => Ok(Some(piece)),
             Ok(Err(Cut)) => Err(Error::new(Reason::InvalidRequest, "the body did not come to its end")),
@@ -90,13 +99,13 @@ impl Stream {
 }
 
 impl Source {
-    /// Returns once the body is asked for; false where it never will be.
-    pub async fn wanted(&self) -> bool {
-        self.wanted.recv_async().await.is_ok()
+    /// Returns once the body is asked for; `None` where it never will be.
+    pub async fn wanted(&self) -> Option<Wanted> {
+        self.wanted.recv_async().await.ok()
     }
 
     /// Hands a piece on when the one before it was taken; false where nobody reads any more.
-    pub async fn send(&self, piece: Result<Bytes, Cut>) -> bool {
+    pub async fn send(&self, piece: Result<Piece, Cut>) -> bool {
         self.pieces.send_async(piece).await.is_ok()
     }
 }

@@ -16,6 +16,7 @@ mod files;
 mod files_archive;
 mod files_bytes;
 mod files_elsewhere;
+mod files_paces;
 mod files_search;
 mod files_watch;
 mod files_wrong;

@@ -9,7 +9,7 @@ use super::elsewhere::Worker;
 use super::resolve::is_elsewhere;
 use super::write::Upload;
 use super::{
-    Content, FileInfo, ListOptions, Listing, Packed, Received, Recursive, Replace, SandboxPath, SearchOptions,
+    Content, FileInfo, ListOptions, Listing, Packed, Piece, Received, Recursive, Replace, SandboxPath, SearchOptions,
     SearchResult, Tree, WriteOptions, Written,
 };
 use crate::error::Error;
@@ -141,7 +141,7 @@ impl Places {
             }
         }
         let mut upload = Upload::inside((self.inside)().await?, path, options).await?;
-        upload.piece(bytes).await?;
+        upload.piece(Piece::Memory(bytes)).await?;
         upload.finish().await
     }
 }

@@ -11,16 +11,18 @@
 use super::elsewhere::{InsideUpload, Worker};
 use super::info::{self, Conditions, Seen, Tags};
 use super::path::SandboxPath;
+use super::piece::{Pages, Piece};
 use super::pool::Lasts;
 use super::read::regular;
 use super::resolve::{self, Last, Node, Parents, entry};
 use super::roots::{Replace, Roots, Scrap};
-use super::{Tree, failure};
+use super::{Tree, failure, sys};
 use crate::error::{Error, Reason};
 use crate::shard::mailbox::Answer;
 use bytes::Bytes;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
 
@@ -28,7 +30,13 @@ use std::sync::{Arc, PoisonError};
 const MODE: u32 = 0o644;
 /// No file gets more: setuid, setgid and sticky bits are not for those who come from outside.
 const MODE_MASK: u32 = 0o777;
+/// A file of this size that was replaced takes a while to free, for which nobody waits.
+const SLOW_BYTES_MIN: u64 = 1 << 20;
+/// Pieces of one file that threads have: the next is there when one is written.
+const PENDING_MAX: usize = 2;
 const COPY_BYTES: usize = 256 << 10;
+/// The disk writes this much while more is received, so that the sync at the end has little left to wait for.
+const WRITEBACK_BYTES: u64 = 8 << 20;
 
 /// How to write.
 #[derive(Debug, Clone, Default)]
@@ -64,8 +72,8 @@ struct HostUpload {
     work: Option<Arc<Work>>,
     tree: Tree,
     at: u64,
-    /// The piece that is being written.
-    pending: Option<Answer<Result<(), Error>>>,
+    /// Pieces that are being written, one at a time.
+    pending: VecDeque<Answer<Result<(), Error>>>,
 }
 
 struct Work {
@@ -73,6 +81,8 @@ struct Work {
     path: SandboxPath,
     options: WriteOptions,
     file: OwnedFd,
+    /// So many of its first bytes are on their way to the disk.
+    under_way: std::sync::Mutex<u64>,
     scrap: std::sync::Mutex<Option<Scrap>>,
 }
 
@@ -81,7 +91,12 @@ impl Tree {
     pub async fn begin(&self, path: SandboxPath, options: WriteOptions) -> Result<Upload, Error> {
         let tree = self.clone();
         let work = self.pool().run(Lasts::Short, move || Work::begin(tree, path, options)).await?;
-        Ok(Upload(Way::Host(HostUpload { work: Some(Arc::new(work)), tree: self.clone(), at: 0, pending: None })))
+        Ok(Upload(Way::Host(HostUpload {
+            work: Some(Arc::new(work)),
+            tree: self.clone(),
+            at: 0,
+            pending: VecDeque::new(),
+        })))
     }
 
     /// Writes a whole file.
@@ -91,7 +106,7 @@ impl Tree {
         self.pool()
             .run(Lasts::Synced, move || {
                 let work = Work::begin(tree, path, options)?;
-                work.write(0, &bytes)?;
+                work.write(0, Piece::Memory(bytes))?;
                 work.finish()
             })
             .await
@@ -104,11 +119,16 @@ impl Upload {
         Ok(Upload(Way::Inside(InsideUpload::begin(worker, path, options).await?)))
     }
 
-    /// Takes the next bytes. Returns when the piece before them is written: two pieces are in memory at most.
-    pub async fn piece(&mut self, bytes: Bytes) -> Result<(), Error> {
+    /// Whether pages are as good as bytes in memory, or better.
+    pub fn takes_pages(&self) -> bool {
+        matches!(self.0, Way::Host(_))
+    }
+
+    /// Takes the next bytes. Returns when the piece before them is written: two pieces are on their way at most.
+    pub async fn piece(&mut self, piece: Piece) -> Result<(), Error> {
         match &mut self.0 {
-            Way::Host(upload) => upload.piece(bytes).await,
-            Way::Inside(upload) => upload.piece(bytes).await,
+            Way::Host(upload) => upload.piece(piece).await,
+            Way::Inside(upload) => upload.piece(piece.into_memory()?).await,
         }
     }
 
@@ -122,28 +142,30 @@ impl Upload {
 }
 
 impl HostUpload {
-    async fn piece(&mut self, bytes: Bytes) -> Result<(), Error> {
-        self.settle().await?;
+    async fn piece(&mut self, piece: Piece) -> Result<(), Error> {
+        self.settle(PENDING_MAX - 1).await?;
         let Some(work) = self.work.clone() else { return Ok(()) };
         let at = self.at;
-        self.at += bytes.len() as u64;
-        self.pending = Some(self.tree.pool().go_on(Lasts::Short, move || work.write(at, &bytes)).await?);
+        self.at += piece.bytes() as u64;
+        self.pending.push_back(self.tree.pool().go_on(Lasts::Short, move || work.write(at, piece)).await?);
         Ok(())
     }
 
     async fn finish(mut self) -> Result<Written, Error> {
-        self.settle().await?;
+        self.settle(0).await?;
         let Some(work) = self.work.take() else {
             return Err(Error::new(Reason::Internal, "written twice"));
         };
         self.tree.pool().go_on(Lasts::Synced, move || work.finish()).await?.wait().await?
     }
 
-    async fn settle(&mut self) -> Result<(), Error> {
-        match self.pending.take() {
-            Some(answer) => answer.wait().await?,
-            None => Ok(()),
+    /// Waits until at most so many are being written.
+    async fn settle(&mut self, pending_max: usize) -> Result<(), Error> {
+        while self.pending.len() > pending_max {
+            let Some(first) = self.pending.pop_front() else { break };
+            first.wait().await??;
         }
+        Ok(())
     }
 }
 
@@ -171,26 +193,26 @@ impl Work {
         tree.space(options.length.unwrap_or(0))?;
         let scrap = Scrap::new(roots.scratch()?);
         let file = scrap.file().map_err(|errno| failure::of(errno, &path))?;
-        Ok(Work { tree, path, options, file, scrap: std::sync::Mutex::new(Some(scrap)) })
+        let scrap = std::sync::Mutex::new(Some(scrap));
+        Ok(Work { tree, path, options, file, under_way: std::sync::Mutex::new(0), scrap })
     }
 
-    fn write(&self, at: u64, mut bytes: &[u8]) -> Result<(), Error> {
-        let end = at + bytes.len() as u64;
+    fn write(&self, at: u64, piece: Piece) -> Result<(), Error> {
+        let end = at + piece.bytes() as u64;
         // What was announced is counted already.
         let counted = self.options.length.unwrap_or(0).max(at);
         if end > counted {
             self.tree.space(end - counted)?;
         }
-        let mut at = at;
-        while !bytes.is_empty() {
-            match rustix::io::pwrite(&self.file, bytes, at) {
-                Ok(written) => {
-                    bytes = &bytes[written..];
-                    at += written as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(failure::of(errno, &self.path)),
-            }
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = match piece {
+            Piece::Memory(bytes) => write_bytes(&self.file, at, &bytes),
+            Piece::Pages(pages) => write_pages(&self.file, at, pages),
+        };
+        written.map_err(|errno| failure::of(errno, &self.path))?;
+        if end >= *under_way + WRITEBACK_BYTES {
+            sys::begin_writeback(&self.file, *under_way, end - *under_way);
+            *under_way = end;
         }
         Ok(())
     }
@@ -204,6 +226,7 @@ impl Work {
             return self.append(node);
         }
         let dressed = self.dress(node.as_ref(), &roots)?;
+        drop(node);
         rustix::fs::fsync(&self.file).map_err(fails)?;
         let alone = self.tree.commits().lock().unwrap_or_else(PoisonError::into_inner);
         let (directory, name, node) = place()?;
@@ -220,6 +243,9 @@ impl Work {
             errno => fails(errno),
         })?;
         drop(alone);
+        if node.as_ref().is_some_and(|node| info::size(&node.stat) >= SLOW_BYTES_MIN) {
+            self.tree.pool().discard(node);
+        }
         sync_directory(&directory).map_err(fails)?;
         self.written(&self.file)
     }
@@ -279,6 +305,32 @@ fn allowed(node: Option<&Node>, path: &SandboxPath, options: &WriteOptions) -> R
         regular(node, path)?;
     }
     options.conditions.check(node.map(|node| Seen::of(&node.stat)).as_ref())
+}
+
+fn write_bytes(file: &OwnedFd, mut at: u64, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(file, bytes, at) {
+            Ok(written) => {
+                bytes = &bytes[written..];
+                at += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn write_pages(file: &OwnedFd, mut at: u64, mut pages: Pages) -> rustix::io::Result<()> {
+    while pages.bytes() > 0 {
+        match pages.empty(file, &mut at) {
+            Ok(_) | Err(Errno::INTR) => {}
+            // A file system that can't.
+            Err(Errno::INVAL) => return write_bytes(file, at, &pages.pour()?),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 fn append_all(from: &OwnedFd, to: &OwnedFd, copied: &mut u64) -> rustix::io::Result<()> {

@@ -6,6 +6,7 @@
 
 use super::Deadlines;
 use super::peers::Peer;
+use crate::sys::socket::set_receive_low_water;
 use bytes::{Buf, Bytes, BytesMut};
 use monoio::time::{Instant, Sleep, sleep, sleep_until};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -17,6 +18,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
+use workspace_core::files::Pages;
 
 const SCRATCH_BYTES: usize = 64 << 10;
 /// Of requests that are read while an earlier one is under way.
@@ -24,6 +26,7 @@ const AHEAD_BYTES_MAX: usize = 64 << 10;
 /// An output buffer above this is given back after use.
 const OUT_BYTES_KEPT: usize = 64 << 10;
 const LINGER_BYTES_MAX: usize = 1 << 20;
+const LOW_WATER_BYTES: usize = 512 << 10;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
@@ -72,6 +75,60 @@ impl<'a> Wire<'a> {
                 Err(_) => return Err(Gone::Left),
             }
         }
+    }
+
+    /// Waits for bytes, then takes what is there as pages, up to `bytes_max`, past the input.
+    pub(super) async fn receive_pages(
+        &mut self,
+        pages: &mut Pages,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<(), Gone> {
+        let mut late = false;
+        while pages.bytes() < bytes_max {
+            let left = bytes_max - pages.bytes();
+            match pages.fill(crate::sys::borrow::borrow(&self.peer.stream), left) {
+                Ok(0) => return Err(Gone::Left),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if pages.bytes() > 0 => break,
+                Err(Errno::AGAIN) if late => return Err(Gone::Late),
+                Err(Errno::AGAIN) => late = !self.many(bytes_max, deadline).await?,
+                Err(_) => return Err(Gone::Left),
+            }
+        }
+        Ok(())
+    }
+
+    /// The same into memory.
+    pub(super) async fn receive(&mut self, bytes_max: usize, deadline: Instant) -> Result<Vec<u8>, Gone> {
+        let (mut piece, mut late) = (Vec::with_capacity(bytes_max), false);
+        while piece.len() < bytes_max {
+            let room = rustix::buffer::spare_capacity(&mut piece);
+            match recv(crate::sys::borrow::borrow(&self.peer.stream), room, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Err(Gone::Left),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if !piece.is_empty() => break,
+                Err(Errno::AGAIN) if late => return Err(Gone::Late),
+                Err(Errno::AGAIN) => late = !self.many(bytes_max, deadline).await?,
+                Err(_) => return Err(Gone::Left),
+            }
+        }
+        // An allocator may give more room than was asked for.
+        if let Some(next @ [_, ..]) = piece.get(bytes_max..) {
+            self.input.extend_from_slice(next);
+            piece.truncate(bytes_max);
+        }
+        Ok(piece)
+    }
+
+    /// Waits until many of so many bytes are here; false at the deadline, when some may be.
+    async fn many(&mut self, bytes: usize, deadline: Instant) -> Result<bool, Gone> {
+        let stream = crate::sys::borrow::borrow(&self.peer.stream);
+        // A client that fills the socket faster than it is emptied would else wake us for every packet.
+        let _ = set_receive_low_water(stream, bytes.min(LOW_WATER_BYTES));
+        let ready = until(&mut self.timer, deadline, self.peer.stream.readable(false)).await;
+        let _ = set_receive_low_water(stream, 1);
+        ready.map_or(Ok(false), |ready| ready.map(|()| true).map_err(|_| Gone::Left))
     }
 
     /// Appends what has arrived, without a wait; false where nothing has.

@@ -1,7 +1,7 @@
 //! How a body of any length comes to an operation: a piece at a time, in constant memory, while the operation runs.
 //!
 //! ```text
-//!  socket ─► wire.input (≤ PIECE_BYTES) ─► one waiting piece ─► the operation
+//!  socket ─► wire.input, a piece of memory, or a pipe ─► one waiting piece ─► the operation
 //! ```
 //! Nothing is read before the operation asks: what it refuses by its path or its conditions costs no upload. A client
 //! that waits for `100 Continue` gets it then. A reader that is slow stops the socket, never a deadline.
@@ -9,17 +9,17 @@
 use super::body::{self, CONTINUE, Stop};
 use super::socket::{Gone, Wire};
 use super::{App, BODIES_BYTES_MAX};
-use crate::content::{Cut, Incoming, Source, stream};
+use crate::content::{Cut, Incoming, Source, Wanted, stream};
 use crate::failure::Refusal;
 use crate::operation::Reply;
 use crate::wire::chunked;
 use crate::wire::framing::{Body, Framing};
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, select};
 use monoio::time::Instant;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use workspace_core::files::{BY_PAGES_BYTES_MIN, PIPE_BYTES, PIPES, Piece, Pipes};
 use workspace_core::{Error, Reason};
 
 /// Of one piece, unless the socket has no more.
@@ -28,6 +28,8 @@ const PIECE_BYTES: usize = 256 << 10;
 const WHOLE_BYTES_MAX: usize = 64 << 10;
 /// What one upload may hold at once: input, the waiting piece, and two on their way to the disk.
 const HELD_BYTES: usize = 4 * PIECE_BYTES;
+/// The same of one that comes by pages.
+const HELD_PAGES_BYTES: usize = PIPES * PIPE_BYTES;
 
 /// Enough for a client that reads nothing before it has sent all of an upload that was refused.
 const LINGER_BYTES_MAX: usize = 64 << 20;
@@ -61,7 +63,7 @@ pub(super) async fn run<'f>(
         return Ok((outcome.unwrap_or_else(|_| Err(panicked())), true));
     }
     wire.linger_bytes_max = LINGER_BYTES_MAX;
-    let _held = Held::take(app)?;
+    let _held = Held::take(app, length)?;
     let (source, incoming) = stream(length);
     let call = pin!(AssertUnwindSafe(invoke(Incoming::Stream(incoming))).catch_unwind());
     let outcome;
@@ -85,9 +87,7 @@ pub(super) async fn run<'f>(
 
 /// Carries the body from the socket to the operation.
 async fn pump(app: &App, wire: &mut Wire<'_>, framing: &Framing, source: Source) -> Ended {
-    if !source.wanted().await {
-        return Ended::Unwanted;
-    }
+    let Some(wanted) = source.wanted().await else { return Ended::Unwanted };
     if framing.expect_continue && wire.input.is_empty() {
         wire.out.extend_from_slice(CONTINUE);
     }
@@ -95,7 +95,7 @@ async fn pump(app: &App, wire: &mut Wire<'_>, framing: &Framing, source: Source)
         return Ended::Gone;
     }
     let ended = match framing.body {
-        Body::Length(length) => exactly(app, wire, &source, length).await,
+        Body::Length(length) => exactly(app, wire, &source, wanted, length).await,
         Body::Chunked => chunks(app, wire, &source).await,
     };
     if matches!(ended, Ended::Refused(_) | Ended::Gone) {
@@ -104,19 +104,44 @@ async fn pump(app: &App, wire: &mut Wire<'_>, framing: &Framing, source: Source)
     ended
 }
 
-async fn exactly(app: &App, wire: &mut Wire<'_>, source: &Source, mut left: u64) -> Ended {
+async fn exactly(app: &App, wire: &mut Wire<'_>, source: &Source, wanted: Wanted, mut left: u64) -> Ended {
+    let is_large = wanted == Wanted::Pages && left >= BY_PAGES_BYTES_MIN;
+    let pipes = is_large.then(Pipes::open).flatten();
     while left > 0 {
-        if let Err(ended) = more(app, wire, left).await {
-            return ended;
-        }
-        let take = left.min(wire.input.len() as u64);
-        left -= take;
-        let piece = wire.input.split_to(take as usize).freeze();
+        let piece = match &pipes {
+            _ if !wire.input.is_empty() => {
+                let there = left.min(wire.input.len() as u64);
+                Ok(Piece::Memory(wire.input.split_to(there as usize).freeze()))
+            }
+            Some(pipes) => pages(app, wire, pipes, left).await,
+            None => {
+                let bytes_max = left.min(PIECE_BYTES as u64) as usize;
+                wire.receive(bytes_max, deadline(app)).await.map(|bytes| Piece::Memory(bytes.into()))
+            }
+        };
+        let piece = match piece {
+            Ok(piece) => piece,
+            Err(gone) => return ended(gone),
+        };
+        left -= piece.bytes() as u64;
         if !source.send(Ok(piece)).await {
             return Ended::Unwanted;
         }
     }
     Ended::Whole
+}
+
+async fn pages(app: &App, wire: &mut Wire<'_>, pipes: &Pipes, left: u64) -> Result<Piece, Gone> {
+    let Some(mut pages) = pipes.next().await else {
+        let bytes_max = left.min(PIECE_BYTES as u64) as usize;
+        return wire.receive(bytes_max, deadline(app)).await.map(|bytes| Piece::Memory(bytes.into()));
+    };
+    wire.receive_pages(&mut pages, left.min(PIPE_BYTES as u64) as usize, deadline(app)).await?;
+    Ok(Piece::Pages(pages))
+}
+
+fn deadline(app: &App) -> Instant {
+    Instant::now() + app.settings.deadlines.body
 }
 
 async fn chunks(app: &App, wire: &mut Wire<'_>, source: &Source) -> Ended {
@@ -127,56 +152,60 @@ async fn chunks(app: &App, wire: &mut Wire<'_>, source: &Source) -> Ended {
             Ok(done) => done,
             Err(malformed) => return Ended::Refused(Refusal::request(400, malformed.0)),
         };
-        if !data.is_empty() && !source.send(Ok(Bytes::from(data))).await {
+        if !data.is_empty() && !source.send(Ok(Piece::Memory(data.into()))).await {
             return Ended::Unwanted;
         }
         if done {
             return Ended::Whole;
         }
-        if let Err(ended) = more(app, wire, u64::MAX).await {
+        if let Err(ended) = more(app, wire).await {
             return ended;
         }
     }
 }
 
 /// Waits for bytes, then takes what is there of them, up to a piece.
-async fn more(app: &App, wire: &mut Wire<'_>, left: u64) -> Result<(), Ended> {
-    let enough = left.min(PIECE_BYTES as u64) as usize;
-    let had = wire.input.len();
-    if had >= enough {
+async fn more(app: &App, wire: &mut Wire<'_>) -> Result<(), Ended> {
+    if wire.input.len() >= PIECE_BYTES {
         return Ok(());
     }
-    // Part of a chunk's line is of no use by itself.
-    let has_use = had > 0 && left < u64::MAX;
-    if !wire.fill_now() && !has_use {
-        let deadline = Instant::now() + app.settings.deadlines.body;
-        wire.fill(deadline).await.map_err(|gone| match gone {
-            Gone::Left => Ended::Gone,
-            Gone::Late => Ended::Refused(Refusal::request(408, "the body did not arrive in time")),
-        })?;
+    if !wire.fill_now() {
+        wire.fill(deadline(app)).await.map_err(ended)?;
     }
-    while wire.input.len() < enough && wire.fill_now() {}
+    while wire.input.len() < PIECE_BYTES && wire.fill_now() {}
     Ok(())
 }
 
+fn ended(gone: Gone) -> Ended {
+    match gone {
+        Gone::Left => Ended::Gone,
+        Gone::Late => Ended::Refused(Refusal::request(408, "the body did not arrive in time")),
+    }
+}
+
 /// What an upload holds, counted among all bodies of the core.
-struct Held<'a>(&'a App);
+struct Held<'a> {
+    app: &'a App,
+    bytes: usize,
+}
 
 impl<'a> Held<'a> {
-    fn take(app: &'a App) -> Result<Held<'a>, Stop> {
-        let all = app.bodies_bytes.get() + HELD_BYTES;
+    fn take(app: &'a App, length: Option<u64>) -> Result<Held<'a>, Stop> {
+        let is_large = length.is_some_and(|length| length >= BY_PAGES_BYTES_MIN);
+        let bytes = if is_large { HELD_PAGES_BYTES } else { HELD_BYTES };
+        let all = app.bodies_bytes.get() + bytes;
         if all > BODIES_BYTES_MAX {
             let message = "the server is receiving too much at once; try again";
             return Err(Refusal::from(Error::new(Reason::Overloaded, message)).into());
         }
         app.bodies_bytes.set(all);
-        Ok(Held(app))
+        Ok(Held { app, bytes })
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.bodies_bytes.set(self.0.bodies_bytes.get() - HELD_BYTES);
+        self.app.bodies_bytes.set(self.app.bodies_bytes.get() - self.bytes);
     }
 }
 

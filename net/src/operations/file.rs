@@ -2,7 +2,7 @@
 
 use super::bounds::refuse;
 use super::place::{self, FILE_ERRORS};
-use crate::content::{self, Content, Part};
+use crate::content::{self, Content, Part, Wanted};
 use crate::failure::{Refusal, Tells};
 use crate::operation::{
     AsTool, Asked, Call, Carries, Effect, Incoming, Json, Limits, MIB, Operation, Output, Pieces, Profile, Reply,
@@ -286,7 +286,8 @@ async fn receive(
 ) -> Result<Written, Error> {
     let options = WriteOptions { length: stream.length, ..options };
     let mut upload = tree.begin(path, options).await?;
-    while let Some(piece) = stream.next().await? {
+    let wanted = if upload.takes_pages() { Wanted::Pages } else { Wanted::Memory };
+    while let Some(piece) = stream.next(wanted).await? {
         upload.piece(piece).await?;
     }
     upload.finish().await

@@ -1,7 +1,7 @@
 //! Whole directories as tar archives, down and up.
 
 use super::place::{self, FILE_ERRORS};
-use crate::content::{Chunks, Content, Part};
+use crate::content::{Chunks, Content, Part, Wanted};
 use crate::operation::{
     Call, Carries, Effect, Incoming, Json, Limits, MIB, Operation, Output, Profile, Reply, Route, get, put,
 };
@@ -101,8 +101,8 @@ impl Operation for FileUnpack {
         match call.incoming {
             Some(Incoming::Whole(bytes)) => received.piece(bytes).await?,
             Some(Incoming::Stream(mut stream)) => {
-                while let Some(piece) = stream.next().await? {
-                    received.piece(piece).await?;
+                while let Some(piece) = stream.next(Wanted::Memory).await? {
+                    received.piece(piece.into_memory()?).await?;
                 }
             }
             None => {
