@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// Of one pipe: what the kernel gives to anybody (pipe(7), `pipe-max-size`).
 pub const PIPE_BYTES: usize = 1 << 20;
-/// A body that is shorter is not worth two pipes.
+/// A body that is shorter is not worth its pipes.
 pub const BY_PAGES_BYTES_MIN: u64 = 1 << 20;
 /// One is filled, one waits, two are with threads that empty them.
 pub const PIPES: usize = 4;

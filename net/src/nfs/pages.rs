@@ -17,19 +17,17 @@ const PIPE_BYTES: usize = 1 << 20;
 #[derive(Default)]
 pub(super) struct Pages {
     pipe: Option<(OwnedFd, OwnedFd)>,
-    refused: bool,
     bytes: usize,
     at: usize,
 }
 
 impl Pages {
-    /// Where a file's pages may be put; `None` where this process may have no such pipe.
+    /// Where a file's pages may be put; `None` where this process may have no such pipe now: uploads have some too.
     pub(super) fn entrance(&mut self) -> Option<BorrowedFd<'_>> {
         self.clear();
-        if self.pipe.is_none() && !self.refused {
+        if self.pipe.is_none() {
             let opened = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
                 .and_then(|pipe| fcntl_setpipe_size(&pipe.1, PIPE_BYTES).map(|_| pipe));
-            self.refused = opened.is_err();
             self.pipe = opened.ok();
         }
         self.pipe.as_ref().map(|(_, entrance)| entrance.as_fd())
