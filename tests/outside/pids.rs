@@ -126,7 +126,8 @@ fn a_pid_that_is_somebody_elses_now_is_not_reached() {
     let shown = server.get(&server.process_path(&id, ended)).expect(200).json();
     assert_eq!((&shown["tag"], &shown["state"]), (&json!("first"), &json!("exited")), "{shown}");
     let sleeping = server.own_processes().into_iter().find(|p| p.command_line() == "sleep 9505").expect("it lives");
-    assert_eq!(sleeping.state, 'S', "nobody stopped it");
+    // It may be on its way to its sleep still.
+    assert_ne!(sleeping.state, 'T', "nobody stopped it");
 }
 
 /// Writes the last pid of a sandbox's pid namespace, as only root of the host can.
