@@ -22,12 +22,25 @@ fn rounds_of_create_and_delete_are_flat() {
     let _turn = turn::alone();
     let server = Server::start();
     play(&server, WARM_UP_ROUNDS);
-    let before = settled(&server);
-    let rounds = rounds();
-    play(&server, rounds);
-    let after = settled(&server);
-    let mut grown = after.left_since(&before);
-    grown.extend(after.descriptors_grown(&before));
+    let (mut before, rounds) = (settled(&server), rounds());
+    let mut grown = Vec::new();
+    // The launcher may have rested before it had made ahead all that it makes ahead; what leaks grows each time.
+    for _ in 0..2 {
+        play(&server, rounds);
+        let after = settled(&server);
+        grown = grown_since(&before, &after, rounds);
+        if grown.is_empty() {
+            break;
+        }
+        before = after;
+    }
+    assert!(grown.is_empty(), "after {rounds} rounds:\n{}", grown.join("\n"));
+    assert!(server.list().is_empty());
+}
+
+fn grown_since(before: &Host, after: &Host, rounds: usize) -> Vec<String> {
+    let mut grown = after.left_since(before);
+    grown.extend(after.descriptors_grown(before));
     for (name, now) in &after.unit {
         let then = before.unit[name];
         println!("{name} after {rounds} rounds: {now:?}, before {then:?}");
@@ -42,8 +55,7 @@ fn rounds_of_create_and_delete_are_flat() {
     if after.dying_cgroups > before.dying_cgroups + 100 {
         grown.push(format!("{} dying cgroups, before {}", after.dying_cgroups, before.dying_cgroups));
     }
-    assert!(grown.is_empty(), "after {rounds} rounds:\n{}", grown.join("\n"));
-    assert!(server.list().is_empty());
+    grown
 }
 
 #[test]

@@ -90,6 +90,20 @@ impl Replica {
             Change::Moved { from, to, .. } => {
                 let (from, to) = (text(from), text(to));
                 assert!(self.known.contains(&from) || !is_sure, "{from} is moved and was never told");
+                if !is_sure {
+                    // What was listed after an overflow may be newer than this: what lay below is listed again.
+                    for path in [from, to] {
+                        self.drop(&path);
+                        let place = workspace.join(path.trim_start_matches("/workspace/"));
+                        if let Ok(stat) = fs::symlink_metadata(&place) {
+                            if stat.is_dir() {
+                                walk(&place, &path, &mut self.known);
+                            }
+                            self.known.insert(path);
+                        }
+                    }
+                    return;
+                }
                 let below = format!("{from}/");
                 let moved: Vec<String> =
                     self.known.iter().filter(|path| **path == from || path.starts_with(&below)).cloned().collect();
