@@ -206,7 +206,7 @@ impl Work {
         }
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let written = match piece {
-            Piece::Memory(bytes) => write_bytes(&self.file, at, &bytes),
+            Piece::Memory(bytes) => write_at(&self.file, &bytes, at),
             Piece::Pages(pages) => write_pages(&self.file, at, pages),
         };
         written.map_err(|errno| failure::of(errno, &self.path))?;
@@ -307,9 +307,10 @@ fn allowed(node: Option<&Node>, path: &SandboxPath, options: &WriteOptions) -> R
     options.conditions.check(node.map(|node| Seen::of(&node.stat)).as_ref())
 }
 
-fn write_bytes(file: &OwnedFd, mut at: u64, mut bytes: &[u8]) -> rustix::io::Result<()> {
+/// Writes all of it.
+pub(super) fn write_at(file: impl AsFd, mut bytes: &[u8], mut at: u64) -> rustix::io::Result<()> {
     while !bytes.is_empty() {
-        match rustix::io::pwrite(file, bytes, at) {
+        match rustix::io::pwrite(&file, bytes, at) {
             Ok(written) => {
                 bytes = &bytes[written..];
                 at += written as u64;
@@ -326,7 +327,7 @@ fn write_pages(file: &OwnedFd, mut at: u64, mut pages: Pages) -> rustix::io::Res
         match pages.empty(file, &mut at) {
             Ok(_) | Err(Errno::INTR) => {}
             // A file system that can't.
-            Err(Errno::INVAL) => return write_bytes(file, at, &pages.pour()?),
+            Err(Errno::INVAL) => return write_at(file, &pages.pour()?, at),
             Err(errno) => return Err(errno),
         }
     }

@@ -8,13 +8,14 @@ use crate::files::path::SandboxPath;
 use crate::files::pool::Lasts;
 use crate::files::resolve::{Last, Parents, is_elsewhere, resolve};
 use crate::files::roots::Scrap;
+use crate::files::write::write_at;
 use crate::files::{Tree, failure};
 use crate::shard::mailbox::Answer;
 use bytes::Bytes;
 use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// What came of an archive.
@@ -133,19 +134,4 @@ fn moved(error: Error) -> Error {
         true => Error::new(Reason::InvalidPath, "the path leads elsewhere by now; nothing was unpacked, try again"),
         false => error,
     }
-}
-
-/// Writes all of it.
-pub(super) fn write_at(file: impl AsFd, mut bytes: &[u8], mut at: u64) -> rustix::io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::pwrite(&file, bytes, at) {
-            Ok(written) => {
-                bytes = &bytes[written..];
-                at += written as u64;
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
 }

@@ -9,13 +9,13 @@
 //! files, and what does not fit what is in place.
 
 use super::entries::{Entries, FOREIGN, Place, TWO_THINGS, read_at};
-use super::received::{Unpacked, write_at};
+use super::received::Unpacked;
 use super::tar::{Entry, Kind};
 use crate::error::{Error, Reason};
 use crate::files::path::SandboxPath;
 use crate::files::resolve::{self, Last, Node, Parents, give, look, open_directory, resolve};
 use crate::files::roots::{Owners, Replace, Scrap};
-use crate::files::write::sync_directory;
+use crate::files::write::{sync_directory, write_at};
 use crate::files::{Tree, failure};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
