@@ -122,11 +122,16 @@ fn remove(tree: &Tree, path: &SandboxPath, recursive: Recursive) -> Result<(), E
         tries += 1;
         let (directory, name, node) = entry(&roots, path, Last::Keep, Parents::Need)?;
         let node = node.ok_or_else(|| fails(Errno::NOENT))?;
+        // First out of reach, then away: nobody sees half of it, and nobody who writes to its path keeps it alive.
+        let take = || Ok::<_, Error>(Scrap::take(roots.scratch()?, &directory, &name).and_then(Scrap::remove));
         let removed = match (node.is_dir(), recursive) {
-            (false, _) => unlinkat(&directory, &name[..], AtFlags::empty()),
+            (true, Recursive::Yes) => take()?,
             (true, Recursive::No) => unlinkat(&directory, &name[..], AtFlags::REMOVEDIR),
-            // First out of reach, then away: nobody sees half of it, and nobody who writes to its path keeps it alive.
-            (true, Recursive::Yes) => Scrap::take(roots.scratch()?, &directory, &name).and_then(Scrap::remove),
+            (false, _) => match unlinkat(&directory, &name[..], AtFlags::empty()) {
+                // It was a link, and is a directory by now: whoever exchanges them quickly would win each try.
+                Err(Errno::ISDIR) if recursive == Recursive::Yes => take()?,
+                removed => removed,
+            },
         };
         match removed {
             // Somebody has put another thing there meanwhile.
