@@ -9,13 +9,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Asked of neighbour and /health each second of an attack.
 const ANSWER_MS_MAX: u128 = 2000;
 const ASK_EVERY: Duration = Duration::from_millis(500);
-const PULSE: Duration = Duration::from_millis(20);
 /// Sandboxes made ahead: both of a case's are.
 const BLANKS: usize = 2;
 /// Far above the blocks that servers of root take first.
@@ -140,28 +139,12 @@ fn free_range() -> u32 {
     FIRST_RANGE + NEXT.fetch_add(1, Ordering::Relaxed) * RANGE_IDS
 }
 
-/// I8 and I9: the neighbour's echo and /health, until done. A machine that is stopped for a moment, so that a thread that
-/// only sleeps is late too, is no matter of ours, once.
+/// I8 and I9: the neighbour's echo and /health, until done.
 fn watch(server: &Server, key: &str, neighbour: &str, done: &AtomicBool) -> Vec<String> {
-    let late_ms = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                let begun = Instant::now();
-                std::thread::sleep(PULSE);
-                late_ms.fetch_max(begun.elapsed().saturating_sub(PULSE).as_millis() as u64, Ordering::Relaxed);
-            }
-        });
-        ask(server, key, neighbour, done, &late_ms)
-    })
-}
-
-fn ask(server: &Server, key: &str, neighbour: &str, done: &AtomicBool, late_ms: &AtomicU64) -> Vec<String> {
-    let (mut slow, mut stops) = (Vec::new(), 0);
+    let mut slow = Vec::new();
     let path = format!("/api/v1/sandboxes/{neighbour}/process/run");
     let body = json!({"command": "echo", "args": ["here"]}).to_string();
     while !done.load(Ordering::Relaxed) {
-        late_ms.store(0, Ordering::Relaxed);
         let started = Instant::now();
         let health = server.try_request("GET", "/api/v1/health", &[], b"");
         let echo = server.try_request("POST", &path, &[("x-api-key", key)], body.as_bytes());
@@ -173,12 +156,6 @@ fn ask(server: &Server, key: &str, neighbour: &str, done: &AtomicBool, late_ms: 
             slow.push(format!("the neighbour does not answer: {echo:?}"));
         }
         if took > ANSWER_MS_MAX {
-            // So that the other thread has seen it too.
-            std::thread::sleep(2 * PULSE);
-        }
-        let was_stopped = u128::from(late_ms.load(Ordering::Relaxed)) > took / 2;
-        stops += u32::from(took > ANSWER_MS_MAX && was_stopped);
-        if took > ANSWER_MS_MAX && (!was_stopped || stops > 1) {
             slow.push(format!("/health and the neighbour's echo took {took} ms"));
         }
         std::thread::sleep(ASK_EVERY);
