@@ -25,7 +25,8 @@ pub(crate) fn ask(bench: &Bench<'_>) -> Result<Vec<Row>, Failure> {
     let herd = Herd::new(bench.target);
     let floor = Floor::spawn().probed();
     let at_once = bench.options.at_once;
-    let mut rows = vec![one_by_one(bench, &herd, &floor)?];
+    let apart = Duration::from_millis(bench.options.gap_ms);
+    let mut rows = vec![one_by_one(bench, &herd, &floor, apart)?, one_by_one(bench, &herd, &floor, Duration::ZERO)?];
 
     let one = vec![herd.create(&mut herd.connect()?)?];
     rows.extend(many(bench, &herd, &floor, &one, "one sandbox")?);
@@ -39,8 +40,7 @@ pub(crate) fn ask(bench: &Bench<'_>) -> Result<Vec<Row>, Failure> {
     Ok(rows)
 }
 
-fn one_by_one(bench: &Bench<'_>, herd: &Herd<'_>, floor: &Floor) -> Result<Row, Failure> {
-    let gap = Duration::from_millis(bench.options.gap_ms);
+fn one_by_one(bench: &Bench<'_>, herd: &Herd<'_>, floor: &Floor, gap: Duration) -> Result<Row, Failure> {
     let mut connection = herd.connect()?;
     let id = herd.create(&mut connection)?;
     let (mut ours, mut bare, mut ignored) = (Samples::default(), Samples::default(), Samples::default());
@@ -64,7 +64,8 @@ fn one_by_one(bench: &Bench<'_>, herd: &Herd<'_>, floor: &Floor) -> Result<Row, 
     let server_us = process::cpu_us(&processes).saturating_sub(server_us);
     herd.delete(&mut connection, &id)?;
     let each_us = server_us as f64 / ours.spread().map_or(1, |spread| spread.count) as f64;
-    Ok(Row::new(format!("run `true`, {} ms apart", bench.options.gap_ms), "ms", &ours)
+    let name = if gap.is_zero() { "no rest".to_owned() } else { format!("{} ms apart", gap.as_millis()) };
+    Ok(Row::new(format!("run `true`, {name}"), "ms", &ours)
         .beside(floor.name, &ours, &bare)
         .goal(Goal::OverFloorAtMost(OVER_FLOOR_MS))
         .note(format!("CPU of supervisor, server and launcher, all they did meanwhile: {each_us:.0} µs a run"))

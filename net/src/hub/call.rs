@@ -14,6 +14,9 @@ use workspace_core::{Error, Reason};
 use workspace_proto::grpc_frame::{self, Decoder};
 use workspace_proto::{Message, method};
 
+/// A message that may wait in h2 for the agent's window; a larger one waits for it before it is handed over.
+const WITH_HEAD_BYTES_MAX: usize = 16 << 10;
+
 /// Sends a request with its one message and ends our side of the stream.
 pub(super) async fn open_stream<M: Message>(
     requests: SendRequest<Bytes>,
@@ -21,7 +24,13 @@ pub(super) async fn open_stream<M: Message>(
     message: &M,
 ) -> Result<ResponseFuture, Error> {
     let (response, mut stream) = begin(requests, path).await?;
-    send(&mut stream, grpc_frame::encode(message), End::Close).await?;
+    let message = grpc_frame::encode(message);
+    if message.len() <= WITH_HEAD_BYTES_MAX {
+        // Before the link is polled: head and message are one write, and the agent is woken once.
+        stream.send_data(message, true).map_err(lost)?;
+    } else {
+        send(&mut stream, message, End::Close).await?;
+    }
     Ok(response)
 }
 
