@@ -3,6 +3,7 @@
 //! ```text
 //! programs/*.c   the attacks: one line a step, with a nonce; no line, no pass
 //! program.rs     compiles one inside the sandbox, or on the host for a weak setup, and reads its lines
+//! swap.rs        a directory and a link that change places while calls go through them
 //! weak.rs        setups in which the same program must succeed: the proof that the test can fail
 //! case.rs        a server, a sandbox, a neighbour that must go on answering, as root and as an ordinary user
 //! invariants.rs  what must be as before, after every attack and its DELETE
@@ -15,6 +16,7 @@ mod kit;
 mod case;
 mod invariants;
 mod program;
+mod swap;
 mod weak;
 
 mod agent;

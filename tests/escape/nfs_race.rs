@@ -3,18 +3,17 @@
 use super::{NOTDIR, connect, on, plain_file, read};
 use crate::case::Case;
 use crate::kit::nfs_client::procedure::*;
-use crate::program::{Lines, Program, nonce, program};
+use crate::program::{Program, nonce, program};
+use crate::swap::Race;
 use crate::weak::{Control, Weak};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 const FILES: Program = program!("files");
 
 /// A directory is swapped with a link to a canary's, again and again, while two clients go through it.
 pub(super) fn run(case: &Case) {
-    let program = case.build(FILES);
     let canary = nonce();
     let outside = case.server.data_dir().parent().expect("parent").join(format!("outside-{canary}"));
     fs::create_dir(&outside).expect("mkdir");
@@ -24,23 +23,16 @@ pub(super) fn run(case: &Case) {
     let host = outside.to_string_lossy().into_owned();
     for target in [&host[..], &neighbour[..], "../../../../data"] {
         case.sh("user", &format!("cd /workspace; rm -rf d l; mkdir d; echo inside >d/f; ln -s '{target}' l"));
-        let (done, reached) = (AtomicBool::new(false), AtomicU32::new(0));
+        let race = Race::new(case);
         std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let word = nonce();
-                let answer = case.run("user", &program, &[&word, "swap", "1000", "/workspace/d", "/workspace/l"]);
-                done.store(true, Ordering::Relaxed);
-                Lines::parse(FILES, &word, answer["stdout"].as_str().expect("stdout"))
-                    .complete()
-                    .expect("swap", &["ok"]);
-            });
+            scope.spawn(|| race.swap(case, "1000", "/workspace/d", "/workspace/l"));
             for worker in 0..2 {
-                let (done, reached) = (&done, &reached);
+                let race = &race;
                 scope.spawn(move || {
                     let mut nfs = connect(case, if worker == 0 { 0 } else { 1000 });
                     let root = nfs.mount(&case.id).expect("mount");
                     let mut round = 0;
-                    while !done.load(Ordering::Relaxed) {
+                    while !race.is_done() {
                         round += 1;
                         let Ok(directory) = nfs.lookup(&root, b"d") else { continue };
                         let name = format!("new-{worker}-{round}");
@@ -53,7 +45,7 @@ pub(super) fn run(case: &Case) {
                         match nfs.lookup(&directory, b"f") {
                             Ok(file) => {
                                 assert_eq!(read(&mut nfs, &file, 0, 4096), (0, b"inside\n".to_vec()));
-                                reached.fetch_add(1, Ordering::Relaxed);
+                                race.reached();
                             }
                             Err(status) => assert_eq!(status, NOTDIR),
                         }
@@ -61,7 +53,6 @@ pub(super) fn run(case: &Case) {
                 });
             }
         });
-        assert!(reached.load(Ordering::Relaxed) > 10, "the calls met the directory itself too");
         let left: Vec<_> = fs::read_dir(&outside).expect("read").flatten().map(|entry| entry.file_name()).collect();
         assert_eq!(left, ["f"], "nothing outside was made, moved or removed");
     }
