@@ -39,7 +39,7 @@ impl Race {
 
     /// Exchanges both for `turn_ms`, and again until the calls have met the directory; then the race is done.
     pub(crate) fn swap(&self, case: &Case, turn_ms: &str, directory: &str, link: &str) {
-        let mut printed = Vec::new();
+        let (mut printed, calls) = (Vec::new(), CallsEnd(&self.done));
         for _ in 0..TURNS_MAX {
             let word = nonce();
             let answer = case.run("user", &self.program, &[&word, "swap", turn_ms, directory, link]);
@@ -48,10 +48,19 @@ impl Race {
                 break;
             }
         }
-        self.done.store(true, Ordering::Relaxed);
+        drop(calls);
         for (word, stdout) in printed {
             Lines::parse(FILES, &word, &stdout).complete().expect("swap", &["ok"]);
         }
         assert!(self.was_one(), "{:?} calls met the directory itself", self.reached);
+    }
+}
+
+/// Ends the calls, also where the swap panics: they would go on for ever.
+struct CallsEnd<'a>(&'a AtomicBool);
+
+impl Drop for CallsEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
