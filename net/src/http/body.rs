@@ -31,7 +31,7 @@ impl From<Refusal> for Stop {
 pub(super) async fn receive(
     app: &App,
     wire: &mut Wire<'_>,
-    framing: &Framing,
+    framing: &Framing<'_>,
     bytes_max: usize,
 ) -> Result<Bytes, Stop> {
     let length = match framing.body {
@@ -73,12 +73,12 @@ async fn chunks(wire: &mut Wire<'_>, mut intake: Intake<'_>, bytes_max: usize) -
 }
 
 /// Reads a small body that nobody wants; false where the connection must end instead.
-pub(super) async fn drain(app: &App, wire: &mut Wire<'_>, framing: &Framing) -> bool {
+pub(super) async fn drain(app: &App, wire: &mut Wire<'_>, framing: &Framing<'_>) -> bool {
     let Body::Length(mut left) = framing.body else { return false };
     if left > DRAIN_BYTES_MAX || (framing.expect_continue && left > 0) {
         return false;
     }
-    let deadline = Instant::now() + app.settings.deadlines.body;
+    let mut deadline = None;
     loop {
         let take = left.min(wire.input.len() as u64);
         let _ = wire.input.split_to(take as usize);
@@ -86,6 +86,7 @@ pub(super) async fn drain(app: &App, wire: &mut Wire<'_>, framing: &Framing) -> 
         if left == 0 {
             return true;
         }
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + app.settings.deadlines.body);
         if wire.fill(deadline).await.is_err() {
             return false;
         }

@@ -35,7 +35,7 @@ pub(super) async fn answer<'h>(
     app: &'h App,
     wire: &mut Wire<'_>,
     head: &'h Parts,
-    framing: &Framing,
+    framing: &Framing<'_>,
     request: &mut Request<'h>,
     call: Call<'h>,
 ) -> Result<Answer, Stop> {

@@ -1,8 +1,8 @@
 //! What each answer carries from outside itself: its request id, and the date, formatted once a second.
 
 use crate::wire::date::{self, Date};
+use rustix::time::{ClockId, clock_gettime};
 use std::cell::Cell;
-use std::time::{SystemTime, UNIX_EPOCH};
 use workspace_core::BASE32;
 
 /// A request's id: the core's random prefix and a count.
@@ -51,7 +51,8 @@ impl Clock {
     }
 
     pub(super) fn date(&self) -> Date {
-        let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        // As of the kernel's last tick: a few milliseconds are no matter, and no device is read.
+        let second = u64::try_from(clock_gettime(ClockId::RealtimeCoarse).tv_sec).unwrap_or(0);
         if self.second.replace(second) != second {
             self.date.set(date::write(second));
         }

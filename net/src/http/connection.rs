@@ -248,7 +248,7 @@ async fn answer<'h>(
     app: &'h App,
     wire: &mut Wire<'_>,
     head: &'h Parts,
-    framing: &Framing,
+    framing: &Framing<'_>,
     request: &mut Request<'h>,
 ) -> Result<Answer, Stop> {
     let admitted = match admit(app, head, framing, request) {
@@ -278,10 +278,10 @@ async fn answer<'h>(
 fn admit<'h>(
     app: &'h App,
     head: &'h Parts,
-    framing: &Framing,
+    framing: &Framing<'_>,
     request: &mut Request<'h>,
 ) -> Result<Admitted<'h>, Refusal> {
-    request.frame.origin = origin::check(&app.settings, &head.headers, &framing.host)?;
+    request.frame.origin = origin::check(&app.settings, &head.headers, framing.host)?;
     if let Some(admitted) = admit_mcp(app, head, request)? {
         return Ok(admitted);
     }

@@ -15,6 +15,9 @@ use workspace_core::files::Conditions;
 use workspace_core::sandbox::Idempotency;
 use workspace_core::{Error, Reason};
 
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
 /// Media types of bodies that are bytes.
 const BYTES: [&str; 2] = ["application/octet-stream", "application/x-tar"];
 
@@ -88,8 +91,8 @@ pub(super) fn asked(head: &Parts) -> Result<Asked, Refusal> {
 
 /// Where a reader of events left off.
 pub(super) fn last_event_id(head: &Parts) -> Result<Option<&str>, Refusal> {
-    let name = http::HeaderName::from_static("last-event-id");
-    framing::single(&head.headers, &name, "two Last-Event-ID fields").map_err(|bad| Refusal::request(400, bad.message))
+    framing::single(&head.headers, &LAST_EVENT_ID, "two Last-Event-ID fields")
+        .map_err(|bad| Refusal::request(400, bad.message))
 }
 
 /// The key of a repetition, with a digest of who asks and for what.
@@ -98,7 +101,7 @@ pub(super) fn idempotency(head: &Parts, caller: &[u8], body: &[u8]) -> Result<Op
         let message = "Idempotency-Key must be one field of 1 to 255 visible ASCII characters";
         Error::new(Reason::InvalidParameter, message).details("Idempotency-Key")
     };
-    let mut keys = head.headers.get_all("idempotency-key").iter();
+    let mut keys = head.headers.get_all(&IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     let key = key.to_str().map_err(|_| refuse())?;
     if keys.next().is_some() || key.is_empty() || key.len() > 255 || !key.bytes().all(|b| b.is_ascii_graphic()) {

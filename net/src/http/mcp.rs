@@ -107,7 +107,7 @@ pub(super) async fn answer(
     (endpoint, set): (&Endpoint, Set),
     wire: &mut Wire<'_>,
     head: &Parts,
-    framing: &Framing,
+    framing: &Framing<'_>,
     request: &mut Request<'_>,
     caller: &[u8],
 ) -> Result<Answer, Stop> {

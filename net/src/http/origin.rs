@@ -5,10 +5,12 @@
 
 use super::Settings;
 use crate::wire::framing::single;
-use http::HeaderMap;
 use http::header::ORIGIN;
+use http::{HeaderMap, HeaderName};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use workspace_core::{Error, Reason};
+
+static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Lets a request in, with its origin where that is a listed one.
 pub(super) fn check<'h>(settings: &Settings, headers: &'h HeaderMap, host: &str) -> Result<Option<&'h str>, Error> {
@@ -24,7 +26,7 @@ pub(super) fn check<'h>(settings: &Settings, headers: &'h HeaderMap, host: &str)
             return Err(refused("this web origin is not on the server's list of allowed origins"));
         }
     }
-    let mut sites = headers.get_all("sec-fetch-site").iter();
+    let mut sites = headers.get_all(&SEC_FETCH_SITE).iter();
     if sites.all(|site| matches!(site.as_bytes(), b"same-origin" | b"none")) {
         return Ok(None);
     }
@@ -70,10 +72,12 @@ fn host_is_ours(settings: &Settings, host: &str) -> bool {
 }
 
 fn without_port(host: &str) -> Option<&str> {
-    let name_end = host.find(']').map_or(0, |i| i + 1);
-    match host[name_end..].split_once(':') {
+    let at = |from: usize, wanted: u8| host.bytes().skip(from).position(|byte| byte == wanted);
+    let name_end = at(0, b']').map_or(0, |i| i + 1);
+    match at(name_end, b':').map(|colon| host[name_end..].split_at(colon)) {
         None => Some(host),
         Some((rest, port)) => {
+            let port = &port[1..];
             let whole = !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
             whole.then(|| &host[..name_end + rest.len()])
         }

@@ -50,7 +50,7 @@ enum Ended {
 pub(super) async fn run<'f>(
     app: &App,
     wire: &mut Wire<'_>,
-    framing: &Framing,
+    framing: &Framing<'_>,
     invoke: impl FnOnce(Incoming) -> LocalBoxFuture<'f, Result<Reply, Error>>,
 ) -> Result<(Result<Reply, Error>, bool), Stop> {
     let length = match framing.body {
@@ -86,7 +86,7 @@ pub(super) async fn run<'f>(
 }
 
 /// Carries the body from the socket to the operation.
-async fn pump(app: &App, wire: &mut Wire<'_>, framing: &Framing, source: Source) -> Ended {
+async fn pump(app: &App, wire: &mut Wire<'_>, framing: &Framing<'_>, source: Source) -> Ended {
     let Some(wanted) = source.wanted().await else { return Ended::Unwanted };
     if framing.expect_continue && wire.input.is_empty() {
         wire.out.extend_from_slice(CONTINUE);

@@ -18,7 +18,7 @@ pub enum Body {
 
 /// What a head says about its message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Framing {
+pub struct Framing<'h> {
     /// How the body is delimited.
     pub body: Body,
     /// The client would send another request on this connection.
@@ -26,7 +26,7 @@ pub struct Framing {
     /// The client waits for `100 Continue` before it sends the body.
     pub expect_continue: bool,
     /// The authority that the request is for; empty only for HTTP/1.0.
-    pub host: String,
+    pub host: &'h str,
 }
 
 const fn bad(message: &'static str) -> Bad {
@@ -34,13 +34,13 @@ const fn bad(message: &'static str) -> Bad {
 }
 
 /// Reads the framing of a head, or says why the connection must end.
-pub fn read(head: &Parts) -> Result<Framing, Bad> {
+pub fn read(head: &Parts) -> Result<Framing<'_>, Bad> {
     let old = head.version == Version::HTTP_10;
     Ok(Framing {
         body: body(&head.headers, old)?,
         keep_alive: keep_alive(&head.headers, old),
         expect_continue: expect(&head.headers)? && !old,
-        host: host(head, old)?.to_owned(),
+        host: host(head, old)?,
     })
 }
 
@@ -126,12 +126,14 @@ pub(crate) fn single<'a>(
 mod tests {
     use super::*;
 
-    fn framing(target: &str, version: Version, fields: &[(&str, &str)]) -> Result<Framing, u16> {
+    /// Whether the connection lives on, and the host.
+    fn framing(target: &str, version: Version, fields: &[(&str, &str)]) -> Result<(bool, String), u16> {
         let mut request = http::Request::builder().method("OPTIONS").uri(target).version(version);
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        read(&request.body(()).unwrap().into_parts().0).map_err(|b| b.status)
+        let head = request.body(()).unwrap().into_parts().0;
+        read(&head).map(|framing| (framing.keep_alive, framing.host.to_owned())).map_err(|b| b.status)
     }
 
     #[test]
@@ -158,16 +160,16 @@ mod tests {
         assert_eq!(framing("/", Version::HTTP_11, &[h, ("expect", "tea")]), Err(417));
         assert_eq!(framing("http://b/", Version::HTTP_11, &[h]), Err(400));
         assert_eq!(framing("http://u@a/", Version::HTTP_11, &[("host", "u@a")]), Err(400));
-        assert_eq!(framing("http://a/", Version::HTTP_11, &[h]).unwrap().host, "a");
-        assert_eq!(framing("*", Version::HTTP_11, &[h]).unwrap().host, "a");
+        assert_eq!(framing("http://a/", Version::HTTP_11, &[h]).unwrap().1, "a");
+        assert_eq!(framing("*", Version::HTTP_11, &[h]).unwrap().1, "a");
     }
 
     #[test]
     fn connections_live_as_each_version_says() {
-        let keep = |version, value: &str| framing("/", version, &[("host", "a"), ("connection", value)]).unwrap();
-        assert!(keep(Version::HTTP_11, "x").keep_alive);
-        assert!(!keep(Version::HTTP_11, "x, Close").keep_alive);
-        assert!(!keep(Version::HTTP_10, "x").keep_alive);
-        assert!(keep(Version::HTTP_10, "keep-alive").keep_alive);
+        let keep = |version, value: &str| framing("/", version, &[("host", "a"), ("connection", value)]).unwrap().0;
+        assert!(keep(Version::HTTP_11, "x"));
+        assert!(!keep(Version::HTTP_11, "x, Close"));
+        assert!(!keep(Version::HTTP_10, "x"));
+        assert!(keep(Version::HTTP_10, "keep-alive"));
     }
 }

@@ -15,7 +15,6 @@ pub const LINE_BYTES_MAX: usize = 16 << 10;
 /// Header fields; more is 431.
 pub const FIELDS_MAX: usize = 96;
 const LEADING_CRLF_MAX: usize = 2;
-const PLAIN_BYTES: usize = 16;
 
 /// Bytes that are no request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +58,11 @@ impl Scan {
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Progress, Bad> {
         let window = &bytes[..bytes.len().min(self.start + HEAD_BYTES_MAX)];
         while let Some(&byte) = window.get(self.at) {
-            // Most of a head is plain; sixteen bytes at once are one vector comparison.
-            let plain = window[self.at..].first_chunk::<PLAIN_BYTES>().filter(|_| self.inside_line());
-            if plain.is_some_and(|plain| plain.iter().all(|b| (0x20..0x7f).contains(b))) {
-                self.advance(PLAIN_BYTES)?;
+            // Most of a head is plain, and needs no look at each byte.
+            if self.inside_line()
+                && let plain @ 1.. = window[self.at..].first_chunk().map_or(0, plain_bytes)
+            {
+                self.advance(plain)?;
                 continue;
             }
             if self.after_cr {
@@ -135,6 +135,17 @@ impl Scan {
     }
 }
 
+/// How many of eight bytes are visible ASCII or a space, before the first that is not.
+fn plain_bytes(bytes: &[u8; 8]) -> usize {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(*bytes);
+    // The top bit of a byte is set where it is below 0x20, 0x7f, or above. What one byte borrows or carries goes to later
+    // ones only, so the first that is marked is right.
+    let below = word.wrapping_sub(EACH * 0x20) & !word;
+    let above = word | word.wrapping_add(EACH);
+    (((below | above) & (EACH * 0x80)).trailing_zeros() / 8) as usize
+}
+
 /// Checks the form and the version of the request line, which the decoder takes for an error of any kind.
 fn request_line(head: &[u8]) -> Result<(), Bad> {
     let line = head.split(|b| *b == b'\r').next().unwrap_or_default();
@@ -172,6 +183,24 @@ mod tests {
             match scan.feed(&bytes[..cut]).unwrap() {
                 Progress::Partial => assert_eq!(scan.feed(bytes), Ok(expected), "cut at {cut}"),
                 done => assert_eq!(done, expected, "cut at {cut}"),
+            }
+        }
+    }
+
+    #[test]
+    fn plain_bytes_are_counted_to_the_first_other() {
+        for byte in 0..=u8::MAX {
+            let is_plain = (0x20..0x7f).contains(&byte);
+            for at in 0..8 {
+                // What follows may be anything.
+                for after in [b'a', 0, 0x1f, 0x20, 0x7e, 0x7f, 0x80, 0xff] {
+                    let mut bytes = [after; 8];
+                    bytes[..at].fill(b'~');
+                    bytes[at] = byte;
+                    let counted = bytes.iter().take_while(|b| (0x20..0x7f).contains(*b)).count();
+                    assert_eq!(plain_bytes(&bytes), counted, "{bytes:x?}");
+                    assert_eq!(plain_bytes(&bytes) > at, is_plain);
+                }
             }
         }
     }
