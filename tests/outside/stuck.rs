@@ -80,10 +80,40 @@ fn a_stopped_launcher_holds_creates_only() {
     });
 }
 
-/// What whoever runs this machine took from its CPUs, in 1/100 s: `steal` of proc_stat(5).
-fn stolen_ticks() -> u64 {
-    let stat = std::fs::read_to_string("/proc/stat").expect("/proc/stat");
-    stat.split_whitespace().nth(8).and_then(|ticks| ticks.parse().ok()).expect("steal")
+/// What held all programs of this machine up until now, of which a test can say how much fell into an answer.
+#[derive(Clone, Copy)]
+struct HeldUp {
+    /// What whoever runs this machine took from its CPUs, in 1/100 s: `steal` of proc_stat(5).
+    stolen_ticks: u64,
+    /// Pages of programs and files that had to be read from the disk again.
+    major_faults: u64,
+    /// How long somebody waited for the disk. 0 where the kernel does not count it.
+    disk_us: u64,
+}
+
+impl HeldUp {
+    fn now() -> HeldUp {
+        let text = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let vmstat = text("/proc/vmstat");
+        HeldUp {
+            stolen_ticks: number(text("/proc/stat").split_whitespace().nth(8)),
+            major_faults: number(vmstat.lines().find_map(|line| line.strip_prefix("pgmajfault "))),
+            disk_us: number(
+                text("/proc/pressure/io").lines().next().and_then(|line| line.rsplit_once("total=")).map(|t| t.1),
+            ),
+        }
+    }
+
+    fn told_since(self) -> String {
+        let now = HeldUp::now();
+        format!(
+            "{} ticks stolen, {} major faults, {} us of waits for the disk",
+            now.stolen_ticks.saturating_sub(self.stolen_ticks),
+            now.major_faults.saturating_sub(self.major_faults),
+            now.disk_us.saturating_sub(self.disk_us)
+        )
+    }
 }
 
 #[test]
@@ -98,15 +128,14 @@ fn a_noisy_neighbour_does_not_delay_others_much() {
         let noise = scope.spawn(|| server.run(&noisy, body));
         let (mut asked, mut slowest, mut told) = (0, Duration::ZERO, String::new());
         while !noise.is_finished() {
-            let (started, before) = (Instant::now(), stolen_ticks());
+            let (started, before) = (Instant::now(), HeldUp::now());
             let answer = server.run(&quiet, json!({"command": "sh", "args": ["-c", "echo well"]}));
             assert_eq!(answer["stdout"], "well\n", "{answer}");
             asked += 1;
             if started.elapsed() > slowest {
                 slowest = started.elapsed();
-                // Who held it up: the machine under us (stolen), the command's own cores (its duration), or the server.
-                let stolen = stolen_ticks().saturating_sub(before);
-                told = format!("answer {asked} took {slowest:?}, {stolen} ticks stolen, {answer}");
+                // Who held it up: the machine under us, the disk, the command's own cores (its duration), or the server.
+                told = format!("answer {asked} took {slowest:?}, {}, {answer}", before.told_since());
             }
         }
         println!("{told}");
