@@ -143,7 +143,7 @@ impl Upload {
 
 impl HostUpload {
     async fn piece(&mut self, piece: Piece) -> Result<(), Error> {
-        self.settle(PENDING_MAX - 1).await?;
+        self.settled(PENDING_MAX - 1).await?;
         let Some(work) = self.work.clone() else { return Ok(()) };
         let at = self.at;
         self.at += piece.bytes() as u64;
@@ -152,11 +152,30 @@ impl HostUpload {
     }
 
     async fn finish(mut self) -> Result<Written, Error> {
-        self.settle(0).await?;
+        self.settled(0).await?;
         let Some(work) = self.work.take() else {
             return Err(Error::new(Reason::Internal, "written twice"));
         };
         self.tree.pool().go_on(Lasts::Synced, move || work.finish()).await?.wait().await?
+    }
+
+    /// Waits until at most so many are being written. Where one failed, nothing of the file is left before that is said:
+    /// who is told that the disk is full may write something smaller.
+    async fn settled(&mut self, pending_max: usize) -> Result<(), Error> {
+        let settled = self.settle(pending_max).await;
+        if settled.is_err() {
+            while let Some(other) = self.pending.pop_front() {
+                let _ = other.wait().await;
+            }
+            if let Some(work) = self.work.take() {
+                let freed = move || {
+                    drop(work);
+                    Ok(())
+                };
+                let _ = self.tree.pool().run(Lasts::Short, freed).await;
+            }
+        }
+        settled
     }
 
     /// Waits until at most so many are being written.
