@@ -50,10 +50,16 @@ impl Course {
             return Some(self.sources.ended(ended.at));
         }
         self.deadline.poll(cx, &self.agent, &self.command);
-        if let Some(stdin) = &mut self.stdin
-            && stdin.poll(cx, &self.command).is_ready()
-        {
-            self.close_stdin();
+        if let Some(stdin) = &mut self.stdin {
+            let is_over = stdin.poll(cx, &self.command).is_ready();
+            let freed = stdin.take_freed();
+            if freed > 0 {
+                self.agent.carried(freed);
+                self.agent.give_heap_back();
+            }
+            if is_over {
+                self.close_stdin();
+            }
         }
         None
     }
@@ -86,8 +92,8 @@ impl Course {
     }
 
     fn close_stdin(&mut self) {
-        self.stdin = None;
-        self.command.close_input();
+        let freed = self.command.close_input(self.stdin.take());
+        self.agent.carried(freed);
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Input {
 pub(crate) struct Stdin {
     pipe: Watched,
     rest: Bytes,
+    /// Written since somebody last asked.
+    written_bytes: u64,
 }
 
 impl Input {
@@ -62,7 +64,17 @@ impl Stdin {
     /// `None`: there is nothing to say, ever.
     pub(crate) fn new(pipe: Option<OwnedFd>, first: Bytes) -> Option<Stdin> {
         let pipe = watch(pipe?, Interest::WRITABLE).ok()?;
-        Some(Stdin { pipe, rest: first })
+        Some(Stdin { pipe, rest: first, written_bytes: 0 })
+    }
+
+    /// How much has left the heap, once all there was has been written.
+    pub(crate) fn take_freed(&mut self) -> u64 {
+        if self.rest.is_empty() { std::mem::take(&mut self.written_bytes) } else { 0 }
+    }
+
+    /// How much leaves the heap with it.
+    fn held(&self) -> u64 {
+        self.written_bytes + self.rest.len() as u64
     }
 
     /// Writes what there is, as the command reads. Ready: its stdin is to be closed.
@@ -80,7 +92,10 @@ impl Stdin {
             }
             let Poll::Ready(Ok(mut guard)) = self.pipe.poll_write_ready(cx) else { return Poll::Pending };
             match guard.try_io(|pipe| Ok(rustix::io::write(pipe, &self.rest)?)) {
-                Ok(Ok(written)) => self.rest.advance(written),
+                Ok(Ok(written)) => {
+                    self.rest.advance(written);
+                    self.written_bytes += written as u64;
+                }
                 // Its reader has gone: what is left is not wanted.
                 Ok(Err(_)) => return Poll::Ready(()),
                 Err(_would_block) => {}
@@ -90,18 +105,34 @@ impl Stdin {
 }
 
 impl Tracked {
-    /// Its stdin takes nothing more.
-    pub(crate) fn close_input(&self) {
+    /// Its stdin, if it is still open, takes nothing more. Says how much leaves the heap with what was not read.
+    pub(crate) fn close_input(&self, stdin: Option<Stdin>) -> u64 {
+        let mut freed = stdin.map_or(0, |stdin| stdin.held());
         if let Some(input) = &self.input {
             input.is_closed.set(true);
-            input.taken.take();
+            freed += input.taken.take().len() as u64;
             self.bell.ring();
         }
+        freed
     }
 }
 
 /// Takes what a caller sends, as soon as what was taken before is written.
 pub(crate) async fn input(
+    agent: &Agent,
+    request: InputRequest,
+    respond: &mut SendResponse<Bytes>,
+) -> Result<InputReply, Unanswered> {
+    let bytes = request.data.len() as u64;
+    let taken = take(agent, request, respond).await;
+    if taken.is_err() {
+        agent.carried(bytes);
+        agent.give_heap_back();
+    }
+    taken
+}
+
+async fn take(
     agent: &Agent,
     request: InputRequest,
     respond: &mut SendResponse<Bytes>,

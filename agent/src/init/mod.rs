@@ -75,7 +75,8 @@ use tracked::{Birth, Extra, Tracked};
 
 /// Commands alive at once; one more is refused with RESOURCE_EXHAUSTED.
 pub(crate) const COMMANDS_MAX: usize = 1024;
-/// Output after which the heap is given back, once nothing runs: 300 KB stay otherwise, in each of thousands of agents.
+/// Input and output after which the heap is given back, once something ends: 300 KB stay otherwise, in each of thousands
+/// of agents.
 const TRIM_BYTES: u64 = 1 << 20;
 /// Connections that wait to be accepted: one server, and its successor.
 const BACKLOG: i32 = 2;
@@ -91,7 +92,7 @@ pub(crate) struct Agent {
     rings: Rc<RingsTotal>,
     /// Commands of Run and Start in progress, started or not.
     commands: Cell<usize>,
-    /// Output that has left the heap since that was last given back.
+    /// Input and output that has left the heap since that was last given back.
     carried_bytes: Cell<u64>,
     oom: Option<OwnedFd>,
     null: Option<OwnedFd>,
@@ -140,7 +141,7 @@ impl Agent {
         (self.table.borrow().alive() + self.ptys.borrow().alive()) as u64
     }
 
-    /// So much output has passed through the heap.
+    /// So much input or output has passed through the heap.
     fn carried(&self, bytes: u64) {
         self.carried_bytes.set(self.carried_bytes.get().saturating_add(bytes));
     }
