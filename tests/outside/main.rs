@@ -37,6 +37,7 @@ mod mcp_stdio_attacks;
 mod mcp_stdio_life;
 mod mcp_subscriptions;
 mod nfs;
+mod nfs_doors;
 mod openapi;
 mod outliving;
 mod pids;
