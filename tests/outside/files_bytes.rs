@@ -368,9 +368,9 @@ fn a_full_disk_is_507_with_the_old_content() {
     for place in [".", "/tmp"] {
         let route = files.route(&format!("/files/archive?path={place}"));
         server.request("PUT", &route, &[("Content-Type", "application/x-tar")], &archive).expect_error(507, 3008);
+        assert_eq!(scratch(&server, &files.id), 0);
     }
     assert_eq!(files.sh("cat f /tmp/f; ls -A . /tmp | tr '\\n' ' '"), "oldold.: f g h  /tmp: f ");
-    assert_eq!(scratch(&server, &files.id), 0);
 }
 
 #[test]

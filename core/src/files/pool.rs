@@ -112,6 +112,17 @@ impl Pool {
         let _ = self.queue(Lasts::Long).try_send(Box::new(move || drop(value)));
     }
 
+    /// As [`Pool::discard`]; returns when it is gone.
+    pub(super) async fn dropped(&self, value: impl Send + 'static) {
+        let gone = move || {
+            drop(value);
+            Ok(())
+        };
+        if let Ok(answer) = self.go_on(Lasts::Long, gone).await {
+            let _ = answer.wait().await;
+        }
+    }
+
     fn queue(&self, lasts: Lasts) -> &flume::Sender<Work> {
         &self.queues[lasts as usize]
     }

@@ -168,11 +168,7 @@ impl HostUpload {
                 let _ = other.wait().await;
             }
             if let Some(work) = self.work.take() {
-                let freed = move || {
-                    drop(work);
-                    Ok(())
-                };
-                let _ = self.tree.pool().run(Lasts::Short, freed).await;
+                self.tree.pool().dropped(work).await;
             }
         }
         settled

@@ -82,7 +82,7 @@ impl Tree {
 impl Received {
     /// Takes the next bytes. Returns when the piece before them is written.
     pub async fn piece(&mut self, bytes: Bytes) -> Result<(), Error> {
-        self.settle().await?;
+        self.settled().await?;
         let Some(spool) = self.spool.clone() else { return Ok(()) };
         let (tree, at) = (self.tree.clone(), self.at);
         self.at += bytes.len() as u64;
@@ -96,13 +96,13 @@ impl Received {
 
     /// Unpacks it into its directory. What is there is kept, files are replaced.
     pub async fn unpack(mut self) -> Result<Unpacked, Error> {
-        self.settle().await?;
+        self.settled().await?;
         let Some(spool) = self.spool.take() else { return Ok(Unpacked::default()) };
         let (tree, path, size) = (self.tree.clone(), self.path.clone(), self.at);
         match self.inside.take() {
             Some(worker) => {
                 let unpacked = worker.unpack(&tree, spool.file.clone(), size, &path).await;
-                tree.pool().discard(spool);
+                tree.pool().dropped(spool).await;
                 unpacked
             }
             None => {
@@ -112,11 +112,16 @@ impl Received {
         }
     }
 
-    async fn settle(&mut self) -> Result<(), Error> {
-        match self.pending.take() {
-            Some(answer) => answer.wait().await?,
-            None => Ok(()),
+    /// Waits for the piece before. Where it failed, nothing that came is left before that is said.
+    async fn settled(&mut self) -> Result<(), Error> {
+        let Some(answer) = self.pending.take() else { return Ok(()) };
+        let written = answer.wait().await.and_then(|written| written);
+        if written.is_err()
+            && let Some(spool) = self.spool.take()
+        {
+            self.tree.pool().dropped(spool).await;
         }
+        written
     }
 }
 
